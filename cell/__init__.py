@@ -1,0 +1,1 @@
+"""The cell controller and everything that faces people or the factory."""

@@ -1,0 +1,1 @@
+"""Envelopes, ports and keys: how nodes talk, knowing nothing of robots or people."""

@@ -1,0 +1,1 @@
+"""From depth frames to the space a person occupies or could occupy."""

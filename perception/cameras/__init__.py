@@ -1,0 +1,1 @@
+"""Cameras, one file each; chosen by name through the entry points `cell.cameras`."""

@@ -1,0 +1,184 @@
+"""What passes between cameras, perception and its readers. Metres, seconds; frames are named in the field."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+TOPIC_OBSERVATION = "perception.observation"
+TOPIC_EXPECTED = "cell.expected_parts"
+SERVICE = "perception.requests"
+
+
+def topic_frame(camera: str) -> str:
+    """Topic of `FrameMessage` of one camera."""
+    return f"camera.{camera}.frame"
+
+
+class Intrinsics(msgspec.Struct, frozen=True):
+    """Pinhole model without distortion (depth is delivered rectified); pixels."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+class CameraInfo(msgspec.Struct, frozen=True):
+    """What a camera is and where."""
+
+    name: str
+    model: str
+    intrinsics: Intrinsics
+    rate: float
+    """Nominal frames per second, Hz."""
+    T_base_camera: tuple[float, ...]
+    """4x4 row major; camera z forward, x right, y down."""
+    noise_coefficient: float
+    """Standard deviation of depth = coefficient * z^2, 1/m."""
+    depth_min: float
+    depth_max: float
+
+
+class Frame(NamedTuple):
+    """One depth picture."""
+
+    camera: str
+    seq: int
+    """The camera's own frame counter."""
+    exposure: float
+    """Middle of exposure on the shared monotonic clock, s."""
+    depth: NDArray[np.uint16]
+    """(height, width), mm along the optical axis; 0 = invalid, which is *unknown*, never free."""
+    colour: NDArray[np.uint8] | None = None
+    """(height, width, 3) RGB, or None."""
+
+
+class PointFrame(NamedTuple):
+    """Points of people's surfaces from a source that is no camera (the twin's `surface` perception)."""
+
+    camera: str
+    seq: int
+    exposure: float
+    points: NDArray[np.float32]
+    """(n, 3), base frame, m. Empty: nobody is there."""
+
+
+class FrameMessage(msgspec.Struct, frozen=True):
+    """A frame on the bus (newest only). In live runs `depth` travels through shared memory and `slot` names where."""
+
+    camera: str
+    seq: int
+    exposure: float
+    height: int
+    width: int
+    depth: bytes
+    slot: int = -1
+
+
+class Camera(Protocol):
+    """A depth camera. Exceptions are `CameraError`; no call blocks longer than 50 ms."""
+
+    info: CameraInfo
+
+    def connect(self, now: float) -> None: ...
+
+    def poll(self, now: float) -> Frame | None:
+        """Return the newest frame that has arrived by `now` and was not returned yet."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class PointSource(Protocol):
+    """A source of `PointFrame`s; entry point `cell.point_sources`. Otherwise as `Camera`."""
+
+    def connect(self, now: float) -> None: ...
+
+    def poll(self, now: float) -> PointFrame | None: ...
+
+    def close(self) -> None: ...
+
+
+class CameraError(Exception):
+    """A camera fault a person can act on."""
+
+
+class CameraFactory(Protocol):
+    """Entry point `cell.cameras`: called with the camera's block of the cell file and the node's ports."""
+
+    def __call__(self, name: str, options: dict[str, Any], ports: Any) -> Camera: ...
+
+
+class CameraHealth(msgspec.Struct, frozen=True):
+    """State of one camera at the time of an observation."""
+
+    name: str
+    ok: bool
+    reason: str
+    """`late`, `frozen`, `dead`, `invalid`, `covered`, `moved` ...; empty when ok."""
+    exposure: float
+    """Exposure of the newest usable frame, s; -inf encoded as -1.0 if there was none."""
+    valid_fraction: float
+    dropped: int
+    """Frames missing by the camera's counter since start."""
+
+
+class Track(msgspec.Struct, frozen=True):
+    """A cluster of seen points taken for one person."""
+
+    id: int
+    position: tuple[float, float, float]
+    """Centroid in the base frame, m."""
+    velocity: tuple[float, float, float]
+    points: int
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """Where people are or could be, as balls in the base frame."""
+
+    seq: int
+    t: float
+    """Reference time of the balls, s: each ball already contains all human travel from its exposure to `t`."""
+    oldest_exposure: float
+    """Oldest exposure of any camera this rests on, s."""
+    balls: bytes
+    """float32 little endian, shape (n, 4): x, y, z, radius (m). Seen points first, possible space after them."""
+    seen: int
+    """How many of the balls are seen points; the rest is space where a person could be unseen."""
+    healthy: bool
+    """False: some camera does not deliver, or a limit was exceeded; the robot must stand."""
+    reason: str
+    """Why not healthy."""
+    cameras: list[CameraHealth]
+    tracks: list[Track]
+    confirmed_clear: bool
+    """A person has confirmed since start that the cell is clear; before that everything unseen is possible."""
+
+
+class ExpectedPart(msgspec.Struct, frozen=True):
+    """A part the recipe put somewhere: depth that agrees with it is not a person."""
+
+    name: str
+    size: tuple[float, float, float]
+    """Edge lengths of its bounding box, m."""
+    T_base_part: tuple[float, ...]
+    """x, y, z, qx, qy, qz, qw of the box centre."""
+
+
+class ExpectedParts(msgspec.Struct, frozen=True):
+    """All parts outside the gripper, published by the controller on every grip and place, and every 0.5 s."""
+
+    seq: int
+    parts: list[ExpectedPart]
+
+
+class ConfirmClear(msgspec.Struct, frozen=True, tag="confirm_clear"):
+    """Request to perception: a person has looked and nobody is in the unseen space of the cell."""
+
+    person: str

@@ -1,0 +1,1 @@
+"""Recipes: what to make, checked before it runs."""

@@ -1,0 +1,1 @@
+"""The digital twin: physics, people, cameras and an independent referee."""

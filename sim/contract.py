@@ -1,0 +1,94 @@
+"""What passes between the twin's own parts: simulated drives, scene truth, referee."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from robots.contract import DriverState, Setpoint
+
+TOPIC_DRIVE_COMMAND = "twin.drive_command"
+TOPIC_DRIVE_STATE = "twin.drive_state"
+TOPIC_SCENE = "twin.scene"
+TOPIC_REFEREE = "twin.referee"
+SERVICE = "twin.requests"
+
+
+class DriveCommand(msgspec.Struct, frozen=True):
+    """What `TwinDriver` streams to the simulated drives."""
+
+    setpoint: Setpoint | None
+    gripper_width: float
+    gripper_force: float
+    gripper_seq: int
+    """Raised with each new grip command."""
+    outputs: dict[str, bool]
+    stop_category: int = -1
+    """0 or 1: vendor stop asked for; -1: none."""
+    recover_seq: int = 0
+    """Raised when a person clears the drives' fault."""
+
+
+class DriveState(msgspec.Struct, frozen=True):
+    """What the simulated drives report."""
+
+    state: DriverState
+    watchdog_tripped: bool
+
+
+class BodyPose(msgspec.Struct, frozen=True):
+    """A person of the twin, enough to draw it: 104 bone transforms."""
+
+    name: str
+    bones: bytes
+    """float32 little endian, shape (bones, 3, 4), world transforms of the skinning bones, base frame."""
+
+
+class PartPose(msgspec.Struct, frozen=True):
+    """Truth about one part."""
+
+    name: str
+    kind: str
+    T_base_part: tuple[float, ...]
+    """x, y, z, qx, qy, qz, qw."""
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """Truth, published at each physics tick in lock-step and at >= 60 Hz live, for cameras and views."""
+
+    t: float
+    q: list[float]
+    fingers: float
+    """Distance between the fingers, m."""
+    people: list[BodyPose]
+    parts: list[PartPose]
+
+
+class RefereeReport(msgspec.Struct, frozen=True):
+    """The referee's account of the run so far."""
+
+    t: float
+    min_separation: float
+    """m; 1e9 if nobody was ever near."""
+    contacts_while_moving: int
+    contact_limit_exceedances: int
+    psd_violations: int
+    outside_assumption: int
+    """Steps in which some body point was faster than the configured human speed."""
+    worst: dict[str, Any] = {}
+    """The worst moment: t, link, body part, separation, required."""
+
+
+class TwinInput(msgspec.Struct, frozen=True, tag="twin_input"):
+    """Set a simulated input: `emergency_stop`, `safeguard`, `enabling_device` or a named digital input."""
+
+    name: str
+    value: bool
+
+
+class TwinFault(msgspec.Struct, frozen=True, tag="twin_fault"):
+    """Inject a fault into the twin, for tests: `joint_stuck`, `drives_silent`, `lose_part`, `ignore_stop` ..."""
+
+    name: str
+    value: float = 1.0
