@@ -6,6 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from robots.rates import braking_on, window_minimum
+from safety.separation import NEAR
+
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
@@ -105,3 +108,62 @@ def clearances(
                     binding[k, 0] = n
                     binding[k, 1] = i
     return True
+
+
+@njit(cache=True)
+def stop_bound(
+    rate: float,
+    slope: float,
+    limit: float,
+    horizon: float,
+    progress: float,
+    slope_limits: F64,
+    step: float,
+    up: float,
+    down: float,
+    jerk: float,
+    tick: float,
+) -> tuple[float, float]:
+    """Bound time from now and nominal progress until the arm stands, if it may move at `limit` for `horizon` s.
+
+    Below the limit the rate is taken to jump to it at once and still to be rising when braking starts (which costs
+    up / jerk to undo). Above the limit the arm brakes to it, holds it, and brakes again: at most the sweep of braking
+    straight to 0 plus `limit` times (horizon + the time to take the fall up again), plus the landing on the limit,
+    whose area is down^3 / (6 jerk^2). Both results grow with `limit`.
+    """
+    rising = (up if rate < limit else max(0.0, slope)) / jerk
+    time, swept = 0.0, 0.0
+    reach = progress
+    for _ in range(20):
+        least = min(down, window_minimum(slope_limits, step, progress, reach))
+        flat = np.full(1, least)
+        stop_time, stop_swept = braking_on(flat, 1.0, 0.0, limit, 0.0, least, jerk, tick)
+        time = horizon + rising + stop_time
+        swept = limit * (horizon + rising) + stop_swept
+        if rate > limit:
+            over_time, over_swept = braking_on(flat, 1.0, 0.0, rate, max(0.0, slope), least, jerk, tick)
+            again = least / jerk
+            time = max(time, over_time) + again
+            swept = over_swept + limit * (horizon + again) + least**3 / (6.0 * jerk * jerk)
+        if progress + swept <= reach + 1e-12:
+            break
+        reach = progress + swept
+    return time, swept
+
+
+@njit(cache=True)
+def admissible(
+    time: float, swept: float, clear: F64, spacing: float, human_age: float, slow: float, fast: float, fixed: float
+) -> bool:
+    """Is every station up to `swept` farther from everyone than people travel in `human_age + time`, plus `fixed`?"""
+    last = int(np.ceil(swept / spacing - 1e-9))
+    if last >= clear.shape[0]:
+        return False
+    least = np.inf
+    for k in range(last + 1):
+        least = min(least, clear[k])
+    travel = human_age + time
+    need = fast * travel + fixed
+    if need > NEAR:
+        need = max(NEAR, slow * travel + fixed)
+    return least >= need
