@@ -92,3 +92,7 @@ class TwinFault(msgspec.Struct, frozen=True, tag="twin_fault"):
 
     name: str
     value: float = 1.0
+
+
+class TwinTruth(msgspec.Struct, frozen=True, tag="twin_truth"):
+    """Ask where every part really is; answered `done` with `parts`: name -> x, y, z, qx, qy, qz, qw, and `t`."""
