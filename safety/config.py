@@ -26,7 +26,7 @@ class ReactionTime(Strict):
     monitor_period: Seconds = 0.008
     bus: Seconds = 0.002
     tick: Seconds = 0.004
-    drive_delay: Seconds = 0.008
+    drive_delay: Seconds = 0.016
 
     @property
     def lease_validity(self) -> float:
