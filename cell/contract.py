@@ -129,3 +129,22 @@ class CellStatus(msgspec.Struct, frozen=True):
     """Of the frozen recipe, formula, cell and versions; empty before Start."""
     predicted_cycle: float
     """s; 0 if not analysed."""
+
+
+TOPIC_LEDGER = "ledger.status"
+
+
+class LedgerStatus(msgspec.Struct, frozen=True):
+    """How far the ledger has come; an event counts as acknowledged once `acknowledged[source]` reached its number."""
+
+    t: float
+    ok: bool
+    reason: str
+    events: int
+    """Written since the file was made."""
+    gaps: int
+    """Events known to be missing."""
+    waiting: int
+    """Received and not yet on disk."""
+    acknowledged: dict[str, int]
+    """source -> highest sequence number on disk, of its newest boot."""
