@@ -173,6 +173,38 @@ def pose_error(T: Array, G: Array, e: Array) -> None:
 
 
 @njit(cache=True)
+def damped_step(J: Array, e: Array, damping: float, dq: Array) -> None:
+    """Fill dq (n,) with J^T (J J^T + damping I)^-1 e by a Cholesky factorisation of the 6x6 matrix."""
+    n = J.shape[1]
+    L = np.zeros((6, 6))
+    y = np.empty(6)
+    for i in range(6):
+        for j in range(i + 1):
+            total = damping if i == j else 0.0
+            for k in range(n):
+                total += J[i, k] * J[j, k]
+            for k in range(j):
+                total -= L[i, k] * L[j, k]
+            if i == j:
+                L[i, i] = math.sqrt(max(total, 1e-18))
+            else:
+                L[i, j] = total / L[j, j]
+    for i in range(6):
+        y[i] = e[i]
+        for k in range(i):
+            y[i] -= L[i, k] * y[k]
+        y[i] /= L[i, i]
+    for i in range(5, -1, -1):
+        for k in range(i + 1, 6):
+            y[i] -= L[k, i] * y[k]
+        y[i] /= L[i, i]
+    for k in range(n):
+        dq[k] = 0.0
+        for i in range(6):
+            dq[k] += J[i, k] * y[i]
+
+
+@njit(cache=True)
 def solve_ik(
     chain: Chain, goal: Array, q: Array, lower: Array, upper: Array, iterations: int, tol_p: float, tol_r: float
 ) -> tuple[bool, float, float]:
@@ -188,6 +220,7 @@ def solve_ik(
     T = np.empty((4, 4))
     J = np.empty((6, n))
     e = np.empty(6)
+    dq = np.empty(n)
     for _ in range(iterations):
         tcp_and_jacobian(chain, q, T, J)
         pose_error(T, goal, e)
@@ -195,12 +228,10 @@ def solve_ik(
         er = math.sqrt(e[3] ** 2 + e[4] ** 2 + e[5] ** 2)
         if ep <= tol_p and er <= tol_r:
             return True, ep, er
-        A = J @ J.T
-        damping = 1e-8 + 1e-2 * min(ep * ep + er * er, 1.0)
-        for i in range(6):
-            A[i, i] += damping
-        dq = J.T @ np.linalg.solve(A, e)
-        largest = np.max(np.abs(dq))
+        damped_step(J, e, 1e-8 + 1e-2 * min(ep * ep + er * er, 1.0), dq)
+        largest = 0.0
+        for i in range(n):
+            largest = max(largest, abs(dq[i]))
         scale = 0.4 / largest if largest > 0.4 else 1.0
         for i in range(n):
             q[i] = min(max(q[i] + scale * dq[i], lower[i]), upper[i])

@@ -1,0 +1,1 @@
+"""Motions: spline, limits, braking authority."""
