@@ -99,36 +99,42 @@ class Document:
         """Validate as `model`. Raises FileErrors with every fault."""
         errors = [error for found in self._faults.values() for error in found]
         try:
-            # JSON mode is what makes strict usable: an array is a tuple, an integer is a float, a text is no number.
-            result = model.model_validate_json(json.dumps(self.data), strict=True)
-        except ValidationError as caught:
-            errors.extend(self._translate(caught, model))
-            raise FileErrors(errors) from None
+            result = self.validate(model, self.data)
+        except FileErrors as caught:
+            raise FileErrors(errors + caught.errors) from None
         if errors:
             raise FileErrors(errors)
         return result
 
-    def _translate(self, caught: ValidationError, model: type[BaseModel]) -> Iterator[FileError]:
+    def validate(self, model: type[M], data: Any, at: Sequence[str | int] = ()) -> M:
+        """Validate `data`, made from the block at path `at` with its references filled in. Raises FileErrors."""
+        try:
+            # JSON mode is what makes strict usable: an array is a tuple, an integer is a float, a text is no number.
+            return model.model_validate_json(json.dumps(data), strict=True)
+        except ValidationError as caught:
+            raise FileErrors(self._translate(caught, model, data, tuple(at))) from None
+
+    def _translate(self, caught: ValidationError, model: type[BaseModel], data: Any, at: Path_) -> Iterator[FileError]:
         seen: set[tuple[Path_, bool]] = set()
         for item in caught.errors(include_url=False):
             kind = str(item["type"])
             missing = kind == "missing"
             loc: tuple[str | int, ...] = item["loc"]
-            path = _real_path(self.data, loc, keep_last=missing)
+            path = _real_path(data, loc, keep_last=missing)
             # A union reports the same value once per member; the first member is the one meant.
             if (path, missing) in seen:
                 continue
             seen.add((path, missing))
-            if path in self._faults and item["input"] is None:
+            if at + path in self._faults and item["input"] is None:
                 continue
             types_here = list(_annotations_at(model, path))
             if kind == "extra_forbidden":
                 names = sorted(_known_fields(_annotations_at(model, path[:-1])))
-                yield self.error(path, "unknown key", ", ".join(names), _nearest(str(path[-1]), names))
+                yield self.error(at + path, "unknown key", ", ".join(names), _nearest(str(path[-1]), names))
             elif missing:
-                yield self.error(path, "is missing", _range(types_here))
+                yield self.error(at + path, "is missing", _range(types_here))
             else:
-                yield self.error(path, *_describe(kind, item, [] if "[key]" in loc else types_here))
+                yield self.error(at + path, *_describe(kind, item, [] if "[key]" in loc else types_here))
 
 
 def load_yaml(path: str | Path, model: type[M]) -> M:
