@@ -83,7 +83,7 @@ class ZmqPorts:
     def __init__(self, node: str, addresses: Addresses, boot: int | None = None, security: Security | None = None):
         self.node = node
         self._addresses = addresses
-        self._boot = boot if boot is not None else secrets.randbits(48)
+        self._boot = self.boot = boot if boot is not None else secrets.randbits(48)
         self._security = security
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 200)
