@@ -69,9 +69,7 @@ def _gripper_urdf(flange: str, flange_rpy: str) -> str:
     palm_z, finger_z = _PALM[2] / 2, _PALM[2] + _FINGER[2] / 2
 
     def box(name: str, size: tuple[float, float, float], xyz: str, mass: float) -> str:
-        shape = (
-            f'<origin xyz="{xyz}" rpy="0 0 0"/><geometry><box size="{size[0]} {size[1]} {size[2]}"/></geometry>'
-        )
+        shape = f'<origin xyz="{xyz}" rpy="0 0 0"/><geometry><box size="{size[0]} {size[1]} {size[2]}"/></geometry>'
         inertia = mass * max(size) ** 2 / 6
         return (
             f'<link name="{name}"><inertial><origin xyz="{xyz}"/><mass value="{mass}"/>'

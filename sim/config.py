@@ -116,7 +116,7 @@ class ClipPlacement(Strict):
 
     clip: Annotated[str, Field(min_length=1, max_length=1000)]
     """A BVH or .joints_m.npz file, or the name of a pybullet_data clip such as `humanoid3d_walk`."""
-    at: tuple[Finite, Finite, Finite] = (1.5, 0.0, 180.0)
+    at: tuple[Finite, Finite, Annotated[float, Field(ge=-720.0, le=720.0, allow_inf_nan=False)]] = (1.5, 0.0, 180.0)
     """x, y (m), yaw_deg: where the clip's first frame stands and which way it looks."""
     start_s: Seconds = 0.0
     loop: bool = False

@@ -43,6 +43,8 @@ class BodyPose(msgspec.Struct, frozen=True):
     name: str
     bones: bytes
     """float32 little endian, shape (bones, 3, 4), world transforms of the skinning bones, base frame."""
+    body: str = "body_178"
+    """Which baked body."""
 
 
 class PartPose(msgspec.Struct, frozen=True):

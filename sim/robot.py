@@ -25,9 +25,9 @@ class TwinDriverOptions(Strict):
     """Upper bound from `send` to the drives acting on it, s: one bus period, one physics step, the servo lag."""
     watchdog: float = Field(0.05, ge=0.005, le=0.5)
     """Same value as `world.options.watchdog`."""
-    inputs: list[str] = []
+    inputs: tuple[str, ...] = ()
     """Named digital inputs besides the safety inputs."""
-    outputs: list[str] = ["lamp_green", "lamp_amber", "lamp_red", "buzzer"]
+    outputs: tuple[str, ...] = ("lamp_green", "lamp_amber", "lamp_red", "buzzer")
 
 
 class TwinDriver:
@@ -48,8 +48,8 @@ class TwinDriver:
             drive_delay=parsed.drive_delay,
             watchdog=parsed.watchdog,
             gripper=True,
-            inputs=INPUTS + tuple(parsed.inputs),
-            outputs=tuple(parsed.outputs),
+            inputs=INPUTS + parsed.inputs,
+            outputs=parsed.outputs,
         )
         self._commands = ports.publisher(TOPIC_DRIVE_COMMAND, DriveCommand)
         self._states = ports.subscriber(TOPIC_DRIVE_STATE, DriveState)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from sim.config import ClipPlacement, Person, Scenario, valid_scenario_name
 

@@ -32,6 +32,7 @@ from sim.contract import (
     TwinTruth,
 )
 from sim.drives import DriveInputs, DriveLimits, SimulatedDrives
+from sim.human import people_of
 from sim.robot import INPUTS
 from sim.scenario import load_scenario
 from sim.world import ArmReading, World
@@ -50,7 +51,7 @@ REST = 0.002
 
 
 class TwinNode:
-    """Shell round `World`, `SimulatedDrives` and the people. In lock-step `step(now)` runs physics exactly up to `now`."""
+    """Shell round `World`, `SimulatedDrives` and the people. `step(now)` runs physics exactly up to `now`."""
 
     def __init__(
         self,
@@ -96,6 +97,8 @@ class TwinNode:
         self._reported: dict[str, tuple[float, float, float]] = {}
         self._look_due = now
         self._touching: set[tuple[str, str]] = set()
+        self._start = now + self.options.start_people
+        self.people = people_of(self.scenario, workcell.floor, self.seed)
         self._connect(ports)
 
     def _connect(self, ports: Ports) -> None:
@@ -207,7 +210,10 @@ class TwinNode:
 
     def people_now(self, now: float) -> list[BodyPose]:
         """Poses of the people at `now`."""
-        return []
+        return [
+            BodyPose(human.name, human.bones(now - self._start).astype("<f4").tobytes(), human.body.name)
+            for human in self.people
+        ]
 
     def parts(self) -> dict[str, list[float]]:
         """Truth: name -> x, y, z, qx, qy, qz, qw of every part."""
