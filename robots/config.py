@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from robots.rates import RateLimits
 from robots.workcell import Finite, Length, Name, Pose, Strict, Vector
 
+Degrees = Annotated[float, Field(ge=-720.0, le=720.0, allow_inf_nan=False)]
+
 
 class KeepOutPlane(Strict):
     """The moving arm stays where normal . x >= offset (base frame)."""
@@ -56,7 +58,7 @@ class RateConfig(Strict):
 class LeaseConfig(Strict):
     """What the robot node demands of a lease, besides key and fingerprint, which are handed over at launch."""
 
-    issuers: Annotated[list[Name], Field(min_length=1, max_length=8)] = ["supervisor"]
+    issuers: list[Name] = Field(default_factory=lambda: ["supervisor"], min_length=1, max_length=8)
     """Every one of them must permit motion."""
     validity: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
     """Longest `expires_at - oldest_exposure` accepted, s."""
@@ -74,11 +76,11 @@ class RobotConfig(Strict):
     model: Name = "panda"
     tool: Name | None = None
     rate_hz: Annotated[float, Field(ge=250.0, le=1000.0)] = 250.0
-    home_deg: Annotated[list[Annotated[float, Field(ge=-720.0, le=720.0, allow_inf_nan=False)]], Field(max_length=12)] = []
+    home_deg: list[Degrees] = Field(default_factory=list, max_length=12)
     """Joint positions of the resting pose; empty: the model's own."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Passed to the driver."""
-    keep_out: list[KeepOut] = []
+    keep_out: list[KeepOut] = Field(default_factory=list)
     manual_speed: Annotated[float, Field(gt=0.0, le=0.25)] = 0.25
     """Limit at TCP and elbow in manual mode (ISO 10218-1), m/s."""
     enabling_device: bool = True

@@ -74,7 +74,7 @@ class ToolSpec(Strict):
     """Centre of that mass in the tool frame."""
     opening_max: Positive = 0.08
     """Largest distance between the fingers, m."""
-    finger_joints: list[Name] = []
+    finger_joints: list[Name] = Field(default_factory=list)
     """Finger joints of the URDF, each moving half the opening; empty: the boxes below are the gripper."""
     body: BoxSpec | None = None
     finger: BoxSpec | None = None

@@ -26,7 +26,7 @@ MANUAL_LOOKAHEAD = 0.3
 
 @njit(cache=True)
 def box_distance(a: Array, b: Array, half: Array) -> float:
-    """Distance of the segment a-b (each (3,)) to the origin-centred box with half edges `half` (3,), m; 0 if it touches.
+    """Distance of the segment a-b (each (3,)) to the origin-centred box with half edges `half` (3,), m; 0: touching.
 
     The distance of a point to a convex body is convex along a line, so a golden-section search finds the minimum.
     """
@@ -86,13 +86,14 @@ class KeepOutRegions:
 
     @staticmethod
     def from_config(regions: Sequence[KeepOutPlane | KeepOutBox]) -> KeepOutRegions:
-        planes, boxes = [], []
+        planes: list[tuple[str, Array, float]] = []
+        boxes: list[tuple[str, Array, Array]] = []
         for region in regions:
             if isinstance(region, KeepOutPlane):
                 normal = np.array(region.normal, dtype=np.float64)
                 planes.append((region.name, normal / np.linalg.norm(normal), float(region.offset)))
             else:
-                T = np.linalg.inv(transform(region.pose.position, region.pose.rpy))
+                T: Array = np.linalg.inv(transform(region.pose.position, region.pose.rpy)).astype(np.float64)
                 boxes.append((region.name, T, np.array(region.size, dtype=np.float64) / 2))
         return KeepOutRegions(tuple(planes), tuple(boxes))
 
@@ -113,7 +114,9 @@ class KeepOutRegions:
             depth = np.minimum(a[:, moving] @ normal, b[:, moving] @ normal) - radius[moving] - offset
             if depth.min() < 0:
                 row, column = np.unravel_index(int(depth.argmin()), depth.shape)
-                return f"{names[moving[column]]} would cross keep-out plane {name} by {-depth[row, column] * 1e3:.0f} mm"
+                return (
+                    f"{names[moving[column]]} would cross keep-out plane {name} by {-depth[row, column] * 1e3:.0f} mm"
+                )
         for name, T, half in self.boxes:
             left, right = a @ T[:3, :3].T + T[:3, 3], b @ T[:3, :3].T + T[:3, 3]
             near = _rows_in_box(np.ascontiguousarray(left), np.ascontiguousarray(right), radius, moving, half)

@@ -95,7 +95,11 @@ class Jogger:
         else:
             T, J, dq = np.empty((4, 4)), np.empty((6, model.dof)), np.empty(model.dof)
             kinematics.tcp_and_jacobian(model.chain, q, T, J)
-            twist = velocity if jog.space == "base" else np.concatenate([T[:3, :3] @ velocity[:3], T[:3, :3] @ velocity[3:]])
+            twist = (
+                velocity
+                if jog.space == "base"
+                else np.concatenate([T[:3, :3] @ velocity[:3], T[:3, :3] @ velocity[3:]])
+            )
             kinematics.damped_step(J, twist, 1e-4, dq)
         scale = min(1.0, float(np.min(JOINT_SHARE * model.v_max / np.maximum(np.abs(dq), 1e-9))))
         h = 1e-3

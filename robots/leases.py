@@ -160,3 +160,14 @@ class LeaseKeeper:
         if state_seq - lease.state_seq > self._oldest_ticks:
             return Permission(0.0, "lease was computed from an old robot state", True, False)
         return Permission(lease.limit, lease.reason, False, False)
+
+    def alive(self, now: float) -> str:
+        """Why the issuer permits no clearing: it is silent or still demands a stop. Empty if neither."""
+        lease = self._lease
+        if lease is None:
+            return self._why
+        if not now < lease.expires_at:
+            return "its last lease expired"
+        if lease.limit == 0.0 and not lease.restartable:
+            return lease.reason or "it still demands a stop"
+        return ""

@@ -90,7 +90,7 @@ class RobotModel:
         for spec in self.tool.capsules:
             owners.append(self.dof)
             ends.append(_ends(spec, T_mount))
-        return _frozen(
+        return _contiguous(
             Chain(
                 R,
                 p,
@@ -146,7 +146,7 @@ class RobotModel:
         return np.array([self.elbow(q) for q in self._matrix(Q)]).reshape(-1, 3)
 
     def capsules(self, q: ArrayLike, held: PartGeometry | None = None) -> tuple[Array, Array, Array]:
-        """Return capsule axis ends a, b (n, 3) in the base frame and radii (n,), m. `held` adds the part in the hand."""
+        """Return capsule axis ends a, b (n, 3) in the base frame and radii (n,), m. `held` adds the part held."""
         chain = self.chain_with(held)
         a, b = np.empty_like(chain.a), np.empty_like(chain.b)
         kinematics.capsule_ends(chain, self._vector(q), a, b)
@@ -179,7 +179,7 @@ class RobotModel:
         a, b, radius = part_capsule(held)
         c = self.chain
         ends = [c.tcp_R @ end + c.tcp_p for end in (a, b)]
-        return _frozen(
+        return _contiguous(
             c._replace(
                 owner=np.append(c.owner, self.dof),
                 a=np.vstack([c.a, ends[0]]),
@@ -267,7 +267,7 @@ class RobotModel:
 
 
 def part_capsule(part: PartGeometry) -> tuple[Array, Array, float]:
-    """Return the least-volume capsule (a, b, radius) along an axis of the part's box that holds the whole box, TCP frame.
+    """Return a capsule (a, b, radius) in the TCP frame, along an edge of the part's box, that holds the whole box.
 
     Raises:
         ValueError: sizes or pose are not finite, sizes not in (0, 2] m, or the quaternion is not a unit one.
@@ -327,8 +327,10 @@ def _fixed(values: list[float]) -> Array:
     return array
 
 
-def _frozen(chain: Chain) -> Chain:
-    return Chain(*(np.ascontiguousarray(field) for field in chain))
+def _contiguous(chain: Chain) -> Chain:
+    """The same chain with every array C-contiguous, as the kernels are compiled for."""
+    fields: list[Any] = [np.ascontiguousarray(field) for field in chain]
+    return Chain(*fields)
 
 
 def _check_pose(T: Array) -> None:

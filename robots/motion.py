@@ -101,7 +101,7 @@ def slope_bounds(Q: Array, M: Array, h: float, a_max: Array, ahead: float) -> tu
                 else:
                     f, g = min(f, room), min(g, free)
         fall[k], rise[k] = f, g
-    count = int(math.ceil(ahead / h)) + 1
+    count = math.ceil(ahead / h) + 1
     low_fall, low_rise = np.empty(K), np.empty(K)
     for k in range(K):
         f = g = 1e3

@@ -79,8 +79,8 @@ def rate_step(
 def window_minimum(values: Array, step: float, p_from: float, p_to: float) -> float:
     """Least of `values` (K,), given at progress 0, step, 2 step ..., over the samples that cover [p_from, p_to]."""
     last = values.shape[0] - 1
-    first = min(max(int(math.floor(p_from / step)), 0), last)
-    end = min(max(int(math.ceil(p_to / step)), first), last)
+    first = min(max(math.floor(p_from / step), 0), last)
+    end = min(max(math.ceil(p_to / step), first), last)
     least = values[first]
     for k in range(first + 1, end + 1):
         least = min(least, values[k])

@@ -72,14 +72,14 @@ def fastest_profile(f: Array, g: Array, limit: Array, x_cap: Array, du: float) -
 
 @njit(cache=True)
 def _positions(x: Array, du: float, fine: float) -> Array:
-    """u at the times 0, fine, 2 fine, ... until the end of the path is reached; d2u/dt2 constant between grid points."""
+    """u at the times 0, fine, 2 fine, ... until the path ends; d2u/dt2 is constant between grid points."""
     N = x.shape[0]
     times = np.empty(N)
     times[0] = 0.0
     for k in range(N - 1):
         speed = math.sqrt(x[k]) + math.sqrt(x[k + 1])
         times[k + 1] = times[k] + 2.0 * du / max(speed, 1e-9)
-    count = int(math.ceil(times[N - 1] / fine)) + 1
+    count = math.ceil(times[N - 1] / fine) + 1
     u = np.empty(count)
     k = 0
     for i in range(count):

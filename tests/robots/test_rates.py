@@ -25,7 +25,7 @@ def test_slope_and_jerk_stay_bounded_and_the_target_is_reached(profile: list[tup
             assert -down * dt - 1e-9 <= rate - last <= up * dt + 1e-9
             # the landing tick and the end stops may shed up to two ticks' worth of slope
             assert abs(slope - before) <= 3.0 * jerk * dt + 1e-9 or rate in (0.0, 1.0)
-    assert rate == 0.0 and slope == 0.0
+    assert (rate, slope) == (0.0, 0.0)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), DT)
