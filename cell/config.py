@@ -17,32 +17,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cell.yamlfile import Document, FileError, FileErrors, read_yaml
+from perception.config import CameraConfig, PerceptionConfig
 from recipes.contract import CellView
 from robots.config import RobotConfig
 from robots.description import ModelError
 from robots.model import RobotModel
 from robots.urdf import UrdfError
-from robots.workcell import Name, Strict, Vector, Workcell
+from robots.workcell import Name, Strict, Workcell
 
 SCENARIO_NONE = "none"
-
-
-class Mount(Strict):
-    """Where a camera is and where it looks, in the base frame, m."""
-
-    position: Vector
-    look_at: Vector
-
-
-class CameraConfig(Strict):
-    """One depth camera."""
-
-    name: Name
-    driver: Name
-    """Entry point of `cell.cameras`."""
-    mount: Mount
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Passed to the driver."""
 
 
 class WorldConfig(Strict):
@@ -67,6 +50,7 @@ class CellConfig(Strict):
     world: WorldConfig | None = None
     """Left out: the real one."""
     cameras: Annotated[list[CameraConfig], Field(max_length=16)] = Field(default_factory=list)
+    perception: PerceptionConfig = PerceptionConfig()
     workcell: Workcell
 
 
