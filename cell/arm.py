@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
-from cell.bus.messages import Reply
 from recipes.contract import (
     Action,
     AskAction,
@@ -17,28 +16,38 @@ from recipes.contract import (
     OutputAction,
     Result,
 )
-from robots.contract import Grip, RobotState, SetOutput
+from robots.client import RequestStatus
+from robots.contract import PartGeometry, RobotState
+from robots.motion import Motion
 
-REPLY_TIMEOUT = 2.0
-"""A request the robot node has not even accepted or rejected after this is taken as failed, s."""
 GRIP_TIMEOUT = 10.0
+"""A grip that has not settled after this has failed, s."""
 
 
 class Arm(Protocol):
-    """The robot node as the sequencer needs it (robots.client fits)."""
+    """The robot node as the controller needs it; `robots.client.RobotClient` is one."""
 
-    @property
-    def state(self) -> RobotState | None:
-        """Newest state, or None before the first."""
-        ...
+    connected: bool
+    refusal: str
+    state: RobotState | None
 
-    def submit(self, body: Any, now: float) -> str:
-        """Send a request; return its id."""
-        ...
+    def status(self, request_id: str) -> RequestStatus: ...
 
-    def verdict(self, request_id: str) -> Reply | None:
-        """Return the newest reply to a request, or None while there is none."""
-        ...
+    def move(self, motion: Motion, now: float) -> str: ...
+
+    def grip(
+        self, width: float, force: float, now: float, part: PartGeometry | None = None, release: bool = False
+    ) -> str: ...
+
+    def set_output(self, name: str, value: bool, now: float) -> str: ...
+
+    def set_override(self, value: float, now: float) -> str: ...
+
+    def set_mode(self, mode: Literal["automatic", "manual"], now: float) -> str: ...
+
+    def stop(self, category: Literal[1, 2], reason: str, now: float) -> str: ...
+
+    def cancel(self, reason: str, now: float) -> str: ...
 
 
 @dataclass
@@ -51,7 +60,7 @@ class Running:
     spent: float = 0.0
     """Time the action was allowed to run, for delays and time-outs, s."""
 
-    def poll(self, now: float, dt: float, arm: Arm, answers: Mapping[str, str], question: str) -> Result | None:
+    def poll(self, dt: float, arm: Arm, answers: Mapping[str, str], question: str) -> Result | None:
         """Return how the action ended, or None while it is under way. `dt` is the time since the last poll."""
         self.spent += dt
         action = self.action
@@ -62,7 +71,7 @@ class Running:
             return Result(True, answer=answer) if answer is not None else None
         if isinstance(action, InputAction):
             return self._input(action, arm.state)
-        return self._request(action, now, arm)
+        return self._request(action, arm)
 
     def _input(self, action: InputAction, state: RobotState | None) -> Result | None:
         if state is not None and state.inputs.get(action.name) is action.value:
@@ -71,30 +80,23 @@ class Running:
             return None
         return Result(False, "wait_timeout", f"{action.name} was not {action.value} within {action.timeout:g} s")
 
-    def _request(self, action: MoveAction | GripAction | OutputAction, now: float, arm: Arm) -> Result | None:
-        reply = arm.verdict(self.request)
+    def _request(self, action: MoveAction | GripAction | OutputAction, arm: Arm) -> Result | None:
+        status = arm.status(self.request)
         refused, failed = _CODES[type(action)]
-        if reply is None:
-            late = now - self.started > REPLY_TIMEOUT
-            return Result(False, failed, "the robot node did not answer") if late else None
-        if reply.verdict == "done":
+        if status.verdict == "done":
             return Result(True)
-        if reply.verdict == "rejected":
-            return Result(False, refused, reply.reason)
-        if reply.verdict == "failed":
-            code = str(reply.data.get("code", "")) or _failure_code(reply.reason, arm.state, failed)
-            return Result(False, code, reply.reason)
+        if status.verdict == "rejected":
+            return Result(False, refused, status.reason)
+        if status.verdict == "failed":
+            code = status.code if status.code in _OWN_CODES else failed
+            return Result(False, code, status.reason)
         if isinstance(action, GripAction) and self.spent > GRIP_TIMEOUT:
             return Result(False, failed, "the gripper did not settle")
         return None
 
 
-def _failure_code(reason: str, state: RobotState | None, default: str) -> str:
-    if state is not None and state.fault == "part_lost":
-        return "part_lost"
-    return "grip_missed" if "grip_missed" in reason else default
-
-
+_OWN_CODES = frozenset({"grip_missed", "part_lost"})
+"""Codes of the robot node that are outcomes of skills by the same name."""
 _CODES: dict[type, tuple[str, str]] = {
     MoveAction: ("move_refused", "move_failed"),
     GripAction: ("grip_refused", "grip_missed"),
@@ -106,9 +108,9 @@ def start(action: Action, now: float, arm: Arm) -> Running:
     """Begin an action: what the robot node has to do is submitted to it."""
     running = Running(action, now)
     if isinstance(action, MoveAction):
-        running.request = arm.submit(action.motion.to_move(), now)
+        running.request = arm.move(action.motion, now)
     elif isinstance(action, GripAction):
-        running.request = arm.submit(Grip(action.width, action.force, action.part, action.release), now)
+        running.request = arm.grip(action.width, action.force, now, action.part, action.release)
     elif isinstance(action, OutputAction):
-        running.request = arm.submit(SetOutput(action.name, action.value), now)
+        running.request = arm.set_output(action.name, action.value, now)
     return running

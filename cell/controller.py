@@ -1,11 +1,18 @@
-"""The controller's node: ports round `unit.Unit`. One session with the robot node, one service for people, one status."""
+"""The controller's node: ports round `unit.Unit`. One session with the robot node, one service for people."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
 
 from cell.bus.messages import PROTOCOL_VERSION, Heartbeat, Hello, Reply
 from cell.bus.ports import Incoming, Ports
+from cell.config import LoadedCell
 from cell.contract import (
     NODE,
     SERVICE,
@@ -20,14 +27,19 @@ from cell.contract import (
     LedgerStatus,
     SetUnitMode,
 )
-from cell.link import RobotLink
 from cell.packml import Refused
 from cell.sequencer import Frozen
+from cell.session import Session
 from cell.unit import Unit
+from cell.yamlfile import FileErrors
 from perception.contract import SERVICE as PERCEPTION_SERVICE
 from perception.contract import TOPIC_EXPECTED, TOPIC_OBSERVATION, ConfirmClear, ExpectedParts, Observation
+from recipes.analysis import check
 from recipes.contract import CellView
-from robots.contract import ARM, ClearFault, RobotState, SetOverride, topic_state
+from recipes.expand import LoadedRecipe, load_recipe
+from recipes.formula import parse_settings
+from robots.client import RobotClient
+from robots.contract import ARM, ClearFault, SetOverride
 from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 from safety.contract import SafetyStatus
 
@@ -63,10 +75,9 @@ class ControllerNode:
         period: float = 0.02,
     ) -> None:
         self.period = period
-        self._link = RobotLink(ports, session, robot)
+        self._link = RobotClient(ports, "controller", session, robot)
         self._events = ports.event_source()
         self.unit = Unit(cell, self._link, self._events.emit, frozenset(issuers), frozen)
-        self._state = ports.subscriber(topic_state(robot), RobotState)
         self._safety = ports.subscriber(TOPIC_SAFETY, SafetyStatus)
         self._observation = ports.subscriber(TOPIC_OBSERVATION, Observation)
         self._ledger = ports.subscriber(TOPIC_LEDGER, LedgerStatus)
@@ -85,7 +96,7 @@ class ControllerNode:
 
     def step(self, now: float) -> None:
         self._take(now)
-        self._link.poll(now, self.unit.seen.state)
+
         for request in self._service.requests():
             self._serve(request, now)
         self._relay(now)
@@ -96,10 +107,8 @@ class ControllerNode:
 
     def _take(self, now: float) -> None:
         seen = self.unit.seen
-        state = self._state.take()
-        if state is not None:
-            seen.state, seen.state_at = state.body, now
-            self._link.newest = state.body
+        self._link.poll(now)
+        seen.state, seen.state_at = self._link.state, self._link.state_received
         status = self._safety.take()
         if status is not None:
             seen.take_status(status.body, status.boot, now)
@@ -143,7 +152,7 @@ class ControllerNode:
         elif isinstance(body, SetOverride):
             unit.set_override(body.value, now)
         elif isinstance(body, ClearFault):
-            self._relayed["robot:" + self._link.submit(body, now)] = (request, "operator.clear_fault")
+            self._relayed["robot:" + self._link.clear_fault(body.person, now)] = (request, "operator.clear_fault")
             return False
         elif isinstance(body, ConfirmClear):
             if not self._perception_hello:
@@ -155,19 +164,21 @@ class ControllerNode:
 
     def _relay(self, now: float) -> None:
         """Bring answers of robot node and perception back to whoever asked."""
-        replies = [("perception:" + reply.id, reply) for reply in self._perception.replies()]
-        for key in list(self._relayed):
+        ended: list[tuple[str, str, str]] = [
+            ("perception:" + r.id, r.verdict, r.reason) for r in self._perception.replies()
+        ]
+        for key in self._relayed:
             if key.startswith("robot:"):
-                reply = self._link.verdict(key.removeprefix("robot:"))
-                if reply is not None:
-                    replies.append((key, reply))
-        for key, reply in replies:
-            if key not in self._relayed or reply.verdict == "accepted":
+                status = self._link.status(key.removeprefix("robot:"))
+                if status.finished:
+                    ended.append((key, status.verdict, status.reason))
+        for key, verdict, reason in ended:
+            if key not in self._relayed or verdict == "accepted":
                 continue
             request, kind = self._relayed.pop(key)
-            verdict = "failed" if reply.verdict == "rejected" else reply.verdict
-            self._service.reply(request.client, Reply(request.id, verdict, reply.reason))
-            self._events.emit(kind, now, person=request.body.person, verdict=reply.verdict, reason=reply.reason)
+            final: Literal["done", "failed"] = "done" if verdict == "done" else "failed"
+            self._service.reply(request.client, Reply(request.id, final, reason))
+            self._events.emit(kind, now, person=request.body.person, verdict=verdict, reason=reason)
 
     # ------------------------------------------------------------ out
 
@@ -211,4 +222,31 @@ class ControllerNode:
 
     def close(self) -> None:
         """Give the session up; the arm stops by that."""
-        self._link.close()
+        self._link.release("the controller ends", 0.0)
+
+
+def freeze(loaded: LoadedRecipe, cell: LoadedCell, view: CellView, settings: Mapping[str, str], batches: int) -> Frozen:
+    """Analyse a recipe for a cell and freeze it for Start. Raises FileErrors with every problem."""
+    formula, errors = parse_settings(loaded.recipe, settings)
+    analysis = check(loaded, view, formula)
+    if errors or not analysis.ok:
+        raise FileErrors([*errors, *analysis.problems])
+    parts = {
+        "recipe": loaded.text,
+        "formula": formula,
+        "cell": cell.fingerprint,
+        "versions": {name: version(name) for name in ("collabcell", "pin", "numpy")},
+        "driver": cell.config.robot.driver,
+    }
+    print_ = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return Frozen(loaded.recipe.recipe, print_, analysis, batches)
+
+
+def build_controller(session: Session, ports: Ports) -> ControllerNode:
+    """Return the controller of a session, its recipe analysed and frozen. Raises FileErrors."""
+    view, file = session.cell.view(), session.file
+    frozen = None
+    if file.recipe:
+        frozen = freeze(load_recipe(Path(file.recipe)), session.cell, view, file.settings, file.batches)
+    own = "controller" if file.mode == "lockstep" else secrets.token_hex(8)
+    return ControllerNode(ports, view, own, frozen, issuers=session.cell.config.robot.leases.issuers)

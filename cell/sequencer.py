@@ -154,7 +154,7 @@ class Sequencer:
         """Do one thing; return whether there may be more to do at once."""
         if self._action is not None:
             asked = self.question.id if self.question is not None else ""
-            result = self._action.poll(now, dt, arm, self._answers, asked)
+            result = self._action.poll(dt, arm, self._answers, asked)
             if result is None:
                 return False
             self._settle(self._action, result)

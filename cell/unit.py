@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from recipes.contract import CellView, PhaseFault, SkillContext
 from recipes.parts import Parts, PartsError
 from recipes.skills.move_to import held_geometry
 from recipes.travel import to_joints
-from robots.contract import CancelMotion, RobotState, SetMode, SetOverride, Stop
+from robots.contract import RobotState
 
 AT_HOME = 0.01
 """The arm counts as at its rest pose when every joint is this near, rad."""
@@ -36,21 +36,12 @@ RESTING = frozenset({"Stopped", "Idle", "Complete", "Aborted"})
 HOLDABLE = frozenset({"Starting", "Execute", "Unholding", "Suspending", "Suspended", "Unsuspending"})
 
 
-class UnitLink(Arm, Protocol):
-    """The robot node as the unit needs it."""
-
-    connected: bool
-    """The session is open."""
-    refusal: str
-    """Why it is not."""
-
-
 @dataclass
 class Unit:
     """One cell's controller."""
 
     cell: CellView
-    arm: UnitLink
+    arm: Arm
     emit: Callable[..., Any]
     issuers: frozenset[str] = frozenset({"supervisor"})
     frozen: Frozen | None = None
@@ -63,7 +54,7 @@ class Unit:
         self.sequencer: Sequencer | None = None
         self.seen = Seen(began=math.nan)
         self.override = 1.0
-        self.mode = "automatic"
+        self.mode: Literal["automatic", "manual"] = "automatic"
         self.blocked_since = -1.0
         self._now = 0.0
         self._last = math.nan
@@ -160,17 +151,15 @@ class Unit:
             raise Refused("the override lies between 0 and 1")
         self.override = value
         if self.packml.state not in ("Holding", "Held"):
-            self.arm.submit(SetOverride(value), now)
+            self.arm.set_override(value, now)
         self.emit("operator.override", now, value=value)
 
-    def set_mode(self, mode: str, person: str, now: float) -> None:
+    def set_mode(self, mode: Literal["automatic", "manual"], person: str, now: float) -> None:
         """Automatic or manual. Raises Refused."""
-        if mode not in ("automatic", "manual"):
-            raise Refused("the mode is automatic or manual")
         if self.packml.state not in RESTING:
             raise Refused(f"the mode is changed in {', '.join(sorted(RESTING))} only, not in {self.packml.state}")
         self.mode = mode
-        self.arm.submit(SetMode("manual" if mode == "manual" else "automatic"), now)
+        self.arm.set_mode(mode, now)
         self.emit("operator.mode", now, mode=mode, person=person)
 
     def acknowledge(self, code: str, person: str, now: float) -> None:
@@ -261,12 +250,14 @@ class Unit:
         state = self.seen.state
         return state is not None and state.standing and not self.alarms.is_active("robot_lost")
 
-    def _ask_once(self, body: Any, now: float) -> str:
-        """Submit a request once per visit of a state; return the verdict so far."""
+    def _ask_once(self, ask: Callable[[], str]) -> str:
+        """Make a request once per visit of a state; return the verdict so far."""
         if not self._request:
-            self._request = self.arm.submit(body, now)
-        reply = self.arm.verdict(self._request)
-        return reply.verdict if reply is not None else ""
+            self._request = ask()
+        return self.arm.status(self._request).verdict
+
+    def _restore_override(self, now: float) -> str:
+        return self._ask_once(lambda: self.arm.set_override(self.override, now))
 
     def _in_resetting(self, now: float) -> bool:
         state = self.seen.state
@@ -278,7 +269,7 @@ class Unit:
             return False
         if not self.arm.connected or state is None:
             return False
-        if self._ask_once(SetOverride(self.override), now) not in ("accepted", "done"):
+        if self._restore_override(now) not in ("accepted", "done"):
             return False
         self.sequencer = None
         return state.standing
@@ -305,8 +296,8 @@ class Unit:
         if state is None or sequencer is None:
             return False
         if self._home_id:
-            reply = self.arm.verdict(self._home_id)
-            if reply is None or reply.verdict == "accepted":
+            reply = self.arm.status(self._home_id)
+            if not reply.finished:
                 return False
             self._home_id = ""
             if reply.verdict != "done":
@@ -324,7 +315,7 @@ class Unit:
         except (PhaseFault, PartsError) as fault:
             self._give_up(f"the arm cannot go to its rest pose: {fault}", now)
             return False
-        self._home_id = self.arm.submit(motion.to_move(), now)
+        self._home_id = self.arm.move(motion, now)
         return False
 
     def _in_execute(self, now: float) -> bool:
@@ -341,14 +332,13 @@ class Unit:
         return self._standing
 
     def _in_holding(self, now: float) -> bool:
-        self._ask_once(SetOverride(0.0), now)
+        self._ask_once(lambda: self.arm.set_override(0.0, now))
         return self._standing or self.alarms.is_active("robot_lost")
 
     def _in_unholding(self, now: float) -> bool:
-        verdict = self._ask_once(SetOverride(self.override), now)
+        verdict = self._restore_override(now)
         if verdict in ("rejected", "failed"):
-            reply = self.arm.verdict(self._request)
-            reason = reply.reason if reply is not None else ""
+            reason = self.arm.status(self._request).reason
             self.emit("packml.gave_up", now, state="Unholding", reason=reason)
             self.packml.command("Hold")
             return False
@@ -365,7 +355,7 @@ class Unit:
         if self.sequencer is not None:
             self.sequencer.cancel()
         self._home_id = ""
-        self._ask_once(CancelMotion(f"the cell is stopping ({self.packml.state})"), now)
+        self._ask_once(lambda: self.arm.cancel("the cell is stopping", now))
         return (self._standing and state is not None and not state.motion_id) or now - self._entered > STOP_TIME
 
     def _in_aborting(self, now: float) -> bool:
@@ -374,7 +364,7 @@ class Unit:
         self._home_id = ""
         state = self.seen.state
         if state is None or not state.fault:
-            self._ask_once(Stop(1, "the cell aborts"), now)
+            self._ask_once(lambda: self.arm.stop(1, "the cell aborts", now))
         return self._standing or now - self._entered > ABORT_TIME
 
     def _in_clearing(self, now: float) -> bool:
