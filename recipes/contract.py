@@ -145,15 +145,17 @@ class SkillContext:
     dry: bool = False
     """Driven by the analysis: nothing moves, inputs have no values."""
     cache: dict[str, Motion] = field(default_factory=dict)
-    """Motions the analysis has planned, by `plan_key`."""
+    """Motions the analysis has planned, by phase and label."""
     prefix: str = ""
-    """Of motion ids in this run of this phase."""
+    """Key of the phase."""
+    id_prefix: str = ""
+    """Of motion ids in this try of this phase; empty: the phase's key."""
     count: int = 0
 
     def next_id(self) -> str:
         """Return a motion id that no other motion of the run has."""
         self.count += 1
-        return f"{self.prefix}.{self.count}"
+        return f"{self.id_prefix or self.prefix}.{self.count}"
 
 
 class PhaseFault(Exception):

@@ -35,7 +35,9 @@ class PhaseCall:
     """One phase of one batch, ready to run."""
 
     key: str
-    """Unique in the batch: `fill[2].pick`."""
+    """Unique in the batch: `fill[2].0`."""
+    group: str
+    """Phases of one round of an operation; skipping one skips what is left of its group."""
     operation: str
     skill: Skill
     params: BaseModel
@@ -164,7 +166,7 @@ class _Expander:
         if not faults:
             label = phase.name or skill.label(params)
             line = self._document.line(where)
-            yield PhaseCall(key, operation, skill, params, phase.on, label, line, where)
+            yield PhaseCall(key, key.rpartition(".")[0], operation, skill, params, phase.on, label, line, where)
 
     def _check_use(self, skill: Skill, phase: Phase, where: Where) -> None:
         missing = sorted(skill.needs - self._capabilities)

@@ -84,6 +84,8 @@ class Parts:
         self._seq = 0
         self.version = 0
         """Raised by each change."""
+        self.placed = 0
+        """Parts put on places by the gripper so far."""
         self.restock()
 
     def copy(self) -> Parts:
@@ -161,6 +163,7 @@ class Parts:
             raise PartsError("no_place", f"place {place.index} of {place.pattern} is taken")
         done = Part(part.name, part.kind, place, self.pose_on(part.kind, place))
         self._parts[part.name] = done
+        self.placed += 1
         self.version += 1
         return done
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from recipes.contract import DONE, CellView, GripAction, MoveAction, Outcome, OutcomeSpec, Run, SkillContext
+from recipes.contract import DONE, CellView, GripAction, MoveAction, Outcome, OutcomeSpec, PhaseFault, Run, SkillContext
 from recipes.grasp import CLEARANCE_MIN, PRESS, opening_for, pick_poses, tcp_from_part, too_wide
 from recipes.travel import transfer
 from robots.workcell import Name, Strict
@@ -52,6 +52,8 @@ class Pick:
             yield "from", f"missing frame: the cell has no pattern {params.from_}; it has {known}"
 
     def run(self, context: SkillContext, params: PickParams) -> Run:
+        if context.parts.held is not None:
+            raise PhaseFault("grip_refused", f"{context.parts.held.name} is still in the gripper")
         part = context.parts.find(params.part, params.from_)
         kind = context.parts.kind(part.kind)
         assert part.pose is not None  # `find` returns parts on places only

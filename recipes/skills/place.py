@@ -33,8 +33,8 @@ class Place:
     Params: ClassVar[type[BaseModel]] = PlaceParams
     needs: ClassVar[frozenset[str]] = frozenset({"gripper"})
     outcomes: ClassVar[dict[str, OutcomeSpec]] = {
-        "no_place": OutcomeSpec("the place is taken or there is none"),
-        "not_reachable": OutcomeSpec("no clear way to the place"),
+        "no_place": OutcomeSpec("the place is taken or there is none", choices=("retry", "stop")),
+        "not_reachable": OutcomeSpec("no clear way to the place", choices=("retry", "stop")),
         "part_lost": OutcomeSpec("the held part was lost", choices=("skip", "stop")),
         "move_failed": OutcomeSpec("the motion was not finished"),
         "move_refused": OutcomeSpec("the robot node refused the motion"),
