@@ -216,13 +216,13 @@ def test_jogging_stops_before_joint_limits_and_keep_out() -> None:
     b = manual()
     jog(b, "joint", [0, 0, 0, 0, 0, 0, 0.5], 8.0)
     assert b.model.q_upper[6] - 0.05 < b.state.q_commanded[6] < b.model.q_upper[6]
-    b = Bench(keep_out=[{"kind": "plane", "name": "desk", "normal": [0, 0, 1], "offset": 0.2}])
+    b = Bench(keep_out=[{"kind": "plane", "name": "wall", "normal": [0, -1, 0], "offset": -0.3}])
     b.driver.enabling_device = True
     b.ask(b.client.set_mode("manual", b.now))
-    jog(b, "base", [0, 0, -0.2, 0, 0, 0], 4.0)
+    jog(b, "base", [0, 0.2, 0, 0, 0, 0], 4.0)
     a, e, radius = b.model.capsules(b.state.q_commanded)
-    lowest = (np.minimum(a[1:, 2], e[1:, 2]) - radius[1:]).min()
-    assert 0.2 <= lowest < 0.23
+    farthest = (np.maximum(a[1:, 1], e[1:, 1]) + radius[1:]).max()
+    assert 0.27 < farthest <= 0.3
 
 
 @pytest.mark.requirement("ROB-14")

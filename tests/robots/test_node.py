@@ -162,7 +162,8 @@ def test_driver_faults_stop_the_arm_call_the_vendor_and_latch(name: str, inject:
     before = len(b.driver.stops)
     b.run(0.5)
     assert len(b.driver.stops) == before  # called once, not each tick
-    assert b.ask(b.client.move(b.motion(0.1, "m2"), b.now)).verdict == "rejected"
+    again = plan_ptp(b.model, b.model.home, b.model.home + 0.1, motion_id="m2")
+    assert b.ask(b.client.move(again, b.now)).verdict == "rejected"
 
 
 @pytest.mark.requirement("ROB-06")
