@@ -111,11 +111,11 @@ class DriverWatch:
         """No joint was measured faster than `STANDING_SPEED`."""
         return self.fresh and bool(np.abs(self.dq).max() <= STANDING_SPEED)
 
-    def compare(self, now: float, q: Array, dq: Array) -> list[Finding]:
+    def compare(self, now: float, q: Array, dq: Array, follows: bool) -> list[Finding]:
         """Compare the measured arm with what it was told: does it follow, does it stand when told to?
 
-        `q`, `dq` are what was commanded in the tick before. The tolerance grows by what the commanded speed covers in
-        the drives' known delay.
+        `q`, `dq` are what was commanded in the tick before; `follows`: the drives are to follow it, which they are not
+        after the vendor's stop. The tolerance grows by what the commanded speed covers in the drives' known delay.
         """
         if not self.fresh:
             return []
@@ -123,7 +123,7 @@ class DriverWatch:
         self.tracking_error = float(error.max())
         excess = error - np.abs(dq) * self._delay
         found = []
-        if float(excess.max()) > self._config.tracking_tolerance:
+        if follows and float(excess.max()) > self._config.tracking_tolerance:
             j = int(np.argmax(excess))
             text = f"{self._model.joint_names[j]} is {math.degrees(error[j]):.1f} degrees off its setpoint"
             found.append(Finding("tracking_error", text))
