@@ -21,7 +21,7 @@ FACES_PER_LINK = 400
 
 
 class Joint(NamedTuple):
-    """One joint; `index` is its place among the arm's joints, -1 fixed, -2 and -3 the two fingers."""
+    """One joint; `drive` is its place among the arm's joints, -1 fixed, -2 and -3 the two fingers."""
 
     parent: int
     child: int
@@ -29,7 +29,7 @@ class Joint(NamedTuple):
     """(4, 4)."""
     axis: F64
     prismatic: bool
-    index: int
+    drive: int
 
 
 class Linkage(NamedTuple):
@@ -151,7 +151,7 @@ def _assembled(
     chain = (
         np.array([j.parent for j in joints]),
         np.array([j.child for j in joints]),
-        np.array([j.index for j in joints]),
+        np.array([j.drive for j in joints]),
         np.array([j.origin for j in joints]),
         np.array([j.axis for j in joints]),
     )

@@ -97,6 +97,15 @@ void main() {
 }
 """
 MODELS_MAX = 64
+DEPTH_TEST = 2
+"""moderngl's flag."""
+
+
+def _open_context() -> Any:
+    import moderngl
+
+    create: Any = moderngl.create_standalone_context
+    return create(backend="egl")
 
 
 class _Batch:
@@ -148,16 +157,13 @@ class GlRenderer:
 
     def __init__(self, view: View, workcell: Workcell, arm: ArmSpec) -> None:
         """Raises RuntimeError (of any kind moderngl chooses) where there is no EGL; ValueError for too many parts."""
-        import moderngl
-
         self.view = view
-        self._depth_test = moderngl.DEPTH_TEST
         self._linkage: Linkage = load_linkage(arm)
         shown = [i for i, f in enumerate(self._linkage.faces) if len(f)]
         if 1 + len(shown) + len(workcell.stock) > MODELS_MAX:
             raise ValueError(f"the twin's camera draws at most {MODELS_MAX - 1 - len(shown)} parts")
         self._shown = shown
-        self._context: Any = moderngl.create_standalone_context(backend="egl")
+        self._context = _open_context()
         size = (view.width, view.height)
         self._measured = self._context.texture(size, 2, dtype="f4")
         self._colour = self._context.texture(size, 4)
@@ -191,7 +197,7 @@ class GlRenderer:
         if self._world is None or self._parts != tuple(part.name for part in scene.parts):
             self._batch(scene.parts)
         self._target.use()
-        gl.enable_only(self._depth_test)
+        gl.enable_only(DEPTH_TEST)
         self._target.clear()
         self._program["shaded"].value = colour
         models = np.zeros((MODELS_MAX, 4, 4), dtype=np.float32)
