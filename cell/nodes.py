@@ -90,11 +90,8 @@ def _camera(name: str, session: Session, ports: Ports) -> Node:
 def _perception(session: Session, ports: Ports) -> Node:
     config = session.cell.config
     if session.file.perception == "surface":
-        sources = [
-            entry_point("cell.point_sources", config.world.driver if config.world else "twin")(
-                "surface", {"seed": session.file.seed, "workcell": config.workcell}, ports
-            )
-        ]
+        factory = entry_point("cell.point_sources", config.world.driver if config.world else "none")
+        sources = [factory({"seed": session.file.seed}, ports)]
         return PointPerceptionNode(ports, sources, PointFusion(config.perception), PERCEPTION_PERIOD)
     infos = []
     for camera in config.cameras:

@@ -176,9 +176,13 @@ class PointFusion:
 
 
 def merge_cells(points: NDArray[np.float32], size: float) -> NDArray[np.float32]:
-    """Return the centres of the cells of edge `size` that (n, 3) points fall into, one entry a cell."""
+    """Return the centres of the cells of edge `size` that (n, 3) points fall into, one entry a cell, in cell order."""
     if len(points) == 0:
         return np.zeros((0, 3), np.float32)
-    if not np.all(np.isfinite(points)):
+    if not np.all(np.isfinite(points)) or np.abs(points).max() > 1000.0:
         return np.full((1, 3), np.nan, np.float32)
-    return ((np.unique(np.floor(points / size), axis=0) + 0.5) * size).astype(np.float32)
+    index = np.floor(points / size).astype(np.int64) + (1 << 20)
+    codes = np.unique((index[:, 0] << 42) | (index[:, 1] << 21) | index[:, 2])
+    mask = (1 << 21) - 1
+    cells = np.stack([codes >> 42, (codes >> 21) & mask, codes & mask], 1) - (1 << 20)
+    return ((cells + 0.5) * size).astype(np.float32)

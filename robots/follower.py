@@ -42,6 +42,9 @@ def advance(
     end = h * (Q.shape[0] - 1)
     up = min(up, window_minimum(rise, h, p, p))
     down = min(down, window_minimum(fall, h, p, p))
+    if p == 0.0 and rate == 0.0 and target > 0.0:
+        # The path itself is at rest here (q' = 0), so the joints feel no jump when the rate starts at its target.
+        rate, slope = min(target, 1.0), 0.0
     new_rate, slope = rate_step(rate, slope, target, up, down, jerk, dt)
     p += 0.5 * (rate + new_rate) * dt
     if p >= end - 1e-9:  # the nominal law is at rest there, so the rate can end with it

@@ -24,6 +24,8 @@ LOOKAHEAD = 0.06
 """Nominal s by which a lower slope limit is announced, so that the jerk-limited slope is down in time."""
 MIN_SLOPE = 0.5
 """A motion on which the rate could not fall by at least this much everywhere (1/s) is refused."""
+TORQUE_PITCH = 0.1
+"""Nominal time between the points at which braking torque is evaluated, s."""
 MAX_SAMPLES = 60_000
 
 
@@ -160,6 +162,7 @@ class Motion:
         _check_range(model, Q, step)
         M = spline_curvature(Q, step)
         fall, rise, v_top, a_top = slope_bounds(Q, M, step, np.array(model.a_max), LOOKAHEAD)
+        fall = np.minimum(fall, _torque_bound(model, Q, M, step))
         motion = Motion(motion_id, step, Q, step * (len(Q) - 1), label, M, fall, rise, v_top, a_top, limits)
         _check_dynamics(model, motion)
         return motion
@@ -215,6 +218,34 @@ class Motion:
         return float(time), float(swept)
 
 
+def _torque_bound(model: RobotModel, Q: Array, M: Array, step: float) -> Array:
+    """Fall of the rate (K,) at which braking needs no more than 95 % of any joint's torque, gravity included, 1/s.
+
+    Rigid-body torque is affine in r^2 and in the slope, so the ends r = 0 and r = 1 decide. It is evaluated every
+    `TORQUE_PITCH` nominal seconds; a sample takes the least of the points on both sides and of those ahead of it.
+    """
+    K = len(Q)
+    rows = np.unique(np.append(np.arange(0, K, max(1, round(TORQUE_PITCH / step))), K - 1))
+    least = np.full(len(rows), 1e3)
+    zero = np.zeros(model.dof)
+    q, dq, ddq = np.empty(model.dof), np.empty(model.dof), np.empty(model.dof)
+    room = 0.95 * model.tau_max
+    for i, k in enumerate(rows):
+        spline_at(Q, M, step, k * step, q, dq, ddq)
+        if np.abs(dq).max() < 1e-3:
+            continue
+        standing = model.gravity(q)
+        per_slope = model.torque(q, zero, dq) - standing
+        for base in (standing, model.torque(q, dq, ddq)):
+            # |base - s per_slope| <= room on the side towards which s pushes
+            side = np.where(per_slope > 0, room + base, room - base)
+            least[i] = min(least[i], float(np.min(side / np.maximum(np.abs(per_slope), 1e-6))))
+    ahead = max(1, math.ceil(LOOKAHEAD / TORQUE_PITCH))
+    padded = np.concatenate([[1e3], least, np.full(ahead + 1, 1e3)])
+    window = np.lib.stride_tricks.sliding_window_view(padded, ahead + 3)[: len(rows)].min(axis=1)
+    return window[np.clip(np.searchsorted(rows, np.arange(K), side="right") - 1, 0, len(rows) - 1)]
+
+
 def _check_range(model: RobotModel, Q: Array, step: float) -> None:
     outside = (model.q_lower - 1e-6 > Q) | (model.q_upper + 1e-6 < Q)
     if outside.any():
@@ -244,6 +275,6 @@ def _check_dynamics(model: RobotModel, motion: Motion) -> None:
     weak = int(np.argmin(motion.slope_limits))
     if motion.slope_limits[weak] < MIN_SLOPE:
         raise MotionError(
-            f"the arm could not be braked {weak * motion.step:.2f} s after the start: its acceleration is used up "
-            "by the nominal law; plan it slower"
+            f"the arm could not be braked {weak * motion.step:.2f} s after the start: its acceleration or torque "
+            "is used up by the nominal law; plan it slower"
         )

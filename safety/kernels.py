@@ -11,6 +11,8 @@ from safety.separation import NEAR
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
+ANCHOR = 0.15
+"""Radius within which balls share one measurement against all links, m."""
 
 
 @njit(cache=True)
@@ -61,7 +63,6 @@ def clearances(
     slack: F64,
     moved: F64,
     reach: float,
-    start: F64,
     clear: F64,
     binding: NDArray[np.int64],
     now: F64,
@@ -71,11 +72,15 @@ def clearances(
     balls: (n, 4) centre and radius. a, b: (stations, links, 3); r: (links,). slack, moved: see `station_slack`.
     A pair farther apart at station 0 than `reach` (no permitted rate needs more) is passed over.
     clear (stations,): smallest of distance - radii - slack over all pairs; inf if none is near.
-    binding (stations, 2): ball and link of that pair, -1 if none. start: (links,) scratch.
+    binding (stations, 2): ball and link of that pair, -1 if none.
     now (3,): smallest clearance at station 0 without slack, its ball, its link.
     Returns False if any number is not finite: the caller must then stop the arm.
     """
     stations, links = a.shape[0], a.shape[1]
+    worst = np.empty(links)
+    anchored = np.empty(links)
+    for i in range(links):
+        worst[i] = moved[stations - 1, i] + slack[:, i].max()
     for k in range(stations):
         clear[k] = np.inf
         binding[k, 0] = -1
@@ -83,12 +88,27 @@ def clearances(
     now[0] = np.inf
     now[1] = -1.0
     now[2] = -1.0
+    ax, ay, az = np.inf, np.inf, np.inf
+    largest = np.inf
     for n in range(balls.shape[0]):
         x, y, z, radius = float(balls[n, 0]), float(balls[n, 1]), float(balls[n, 2]), float(balls[n, 3])
         if not np.isfinite(x + y + z + radius) or radius < 0.0:
             return False
+        # Neighbouring balls follow each other: within ANCHOR of the last one measured against all links, the triangle
+        # inequality bounds every distance from below, and most balls need no more than that.
+        step = np.sqrt((x - ax) ** 2 + (y - ay) ** 2 + (z - az) ** 2) if n > 0 else np.inf
+        near = step <= ANCHOR
+        if not near:
+            ax, ay, az, step = x, y, z, 0.0
         for i in range(links):
-            d0 = distance_to_segment(x, y, z, a[0, i], b[0, i]) - r[i] - radius
+            if near:
+                bound = anchored[i] - step - radius
+                if bound >= now[0] and (bound - worst[i] >= largest or bound - moved[stations - 1, i] > reach):
+                    continue
+            axis = distance_to_segment(x, y, z, a[0, i], b[0, i]) - r[i]
+            if not near:
+                anchored[i] = axis
+            d0 = axis - radius
             if not np.isfinite(d0):
                 return False
             if d0 < now[0]:
@@ -107,6 +127,7 @@ def clearances(
                     clear[k] = d
                     binding[k, 0] = n
                     binding[k, 1] = i
+            largest = clear.max()
     return True
 
 

@@ -134,7 +134,7 @@ class Monitor:
         self._clear[len(Q) :] = -math.inf
         reach = self._config.human.fast * 2.0 + self._fixed_terms
         clear, binding = self._clear[: len(Q)], self._binding[: len(Q)]
-        ok = kernels.clearances(balls, a, b, r, slack, moved, reach, r, clear, binding, self._now)
+        ok = kernels.clearances(balls, a, b, r, slack, moved, reach, clear, binding, self._now)
         return clear if ok else None
 
     def _bound(self, state: RobotState, motion: Motion, limit: float, horizon: float) -> tuple[float, float]:
