@@ -84,6 +84,7 @@ def _quietly(action: Callable[[], object]) -> None:
         os.dup2(null, 1)
         action()
     finally:
+        ctypes.CDLL(None).fflush(None)
         os.dup2(saved, 1)
         os.close(saved)
         os.close(null)
@@ -95,7 +96,7 @@ def rendering() -> Iterator[Finding]:
     try:
         import moderngl
 
-        context = moderngl.create_standalone_context(backend="egl")
+        context = moderngl.create_context(standalone=True, backend="egl")
         renderer = str(context.info.get("GL_RENDERER", "?"))
         context.release()
     except ImportError:
