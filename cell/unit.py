@@ -23,7 +23,7 @@ from cell.watch import BLOCKED_TIME, Seen, blocked, conditions
 from recipes.contract import CellView, PhaseFault, SkillContext
 from recipes.parts import Parts, PartsError
 from recipes.skills.move_to import held_geometry
-from recipes.travel import to_joints
+from recipes.travel import Load, to_joints
 from robots.contract import RobotState
 
 AT_HOME = 0.01
@@ -311,7 +311,7 @@ class Unit:
         context.q, context.gripper_width = np.array(state.q_commanded), state.gripper_width
         context.prefix = context.id_prefix = f"home.{now:.3f}"
         try:
-            motion = to_joints(context, self.cell.home, "move home", held_geometry(context))
+            motion = to_joints(context, self.cell.home, "move home", Load(held_geometry(context)))
         except (PhaseFault, PartsError) as fault:
             self._give_up(f"the arm cannot go to its rest pose: {fault}", now)
             return False

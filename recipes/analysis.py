@@ -29,9 +29,9 @@ from recipes.formula import Formula
 from recipes.parts import Parts, PartsError
 from robots.motion import Motion
 
-MOVE_OVERHEAD = 0.05
+MOVE_OVERHEAD = 0.015
 """From the end of an action until the next motion is under way: controller period, acceptance, settling, s."""
-GRIP_OVERHEAD = 0.15
+GRIP_OVERHEAD = 0.02
 """The same for a grip, with the time until the fingers count as settled, s."""
 ACTION_LIMIT = 100
 """Actions of one phase; a skill that yields for ever ends here."""

@@ -1,4 +1,4 @@
-"""Does the arm touch furniture on its way? Distance of link capsules, gripper and held part to the fixtures' boxes. m.
+"""Does the arm touch anything on its way? Distance of links, gripper and held part to boxes of furniture and parts. m.
 
 Link capsules enclose the links (robots.model). The tool's capsules enclose the fingers at their largest opening, which
 is far too fat beside a box wall: hand and fingers are taken here as points on their real outline at the opening in
@@ -7,6 +7,7 @@ force, and the held part as points on its box. Points lie at most SPACING apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -147,10 +148,30 @@ def _thin(model: RobotModel, path: Array) -> Array:
     return np.unique(np.clip(np.concatenate([rows, [0, len(path) - 1]]), 0, len(path) - 1))
 
 
+@dataclass(frozen=True, eq=False)
+class Obstacle:
+    """A box to stay clear of."""
+
+    name: str
+    T: Array
+    """Pose of its centre in the base frame, (4, 4)."""
+    half: Array
+    """Half its edges, m."""
+
+
+def fixtures(workcell: Workcell) -> list[Obstacle]:
+    """Return the furniture the arm has to stay clear of."""
+    return [Obstacle(f.name, matrix(f.pose), np.array(f.size) / 2) for f in workcell.fixtures if f.collide]
+
+
 def collisions(
-    model: RobotModel, workcell: Workcell, path: Array, opening: float, held: PartGeometry | None = None
+    model: RobotModel,
+    obstacles: Sequence[Obstacle],
+    path: Array,
+    opening: float,
+    held: PartGeometry | None = None,
 ) -> list[Collision]:
-    """Return, for each pair of body and fixture that comes too near along path (K, dof), its worst moment."""
+    """Return, for each pair of body and obstacle that comes too near along path (K, dof), its worst moment."""
     rows = _thin(model, path)
     Q = np.ascontiguousarray(path[rows])
     a, b, radius = model.capsule_paths(Q)
@@ -171,15 +192,12 @@ def collisions(
     for name, points, margin in rigid:
         bodies.append((name, np.einsum("kij,mj->kmi", T[:, :3, :3], points) + T[:, None, :3, 3], 0.0, margin))
     found = []
-    for fixture in workcell.fixtures:
-        if not fixture.collide:
-            continue
-        T_box, half = matrix(fixture.pose), np.array(fixture.size) / 2
+    for obstacle in obstacles:
         for name, points, r, margin in bodies:
             # Capsule axes are sampled: between two points the axis is at most SPACING/2 farther along, and then a
             # capsule of radius r reaches out less; for surfaces of boxes the corners are always among the points.
-            free = _box_distance(points, T_box, half).min(axis=1) - r - margin
+            free = _box_distance(points, obstacle.T, obstacle.half).min(axis=1) - r - margin
             worst = int(np.argmin(free))
             if free[worst] < 0.0:
-                found.append(Collision(name, fixture.name, float(-free[worst]), int(rows[worst])))
+                found.append(Collision(name, obstacle.name, float(-free[worst]), int(rows[worst])))
     return found

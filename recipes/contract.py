@@ -40,7 +40,7 @@ class CellView:
     inputs: tuple[str, ...] | None = None
     """Digital inputs the driver offers; None: not known before it is connected."""
     outputs: tuple[str, ...] | None = None
-    gripper_speed: float = 0.1
+    gripper_speed: float = 0.115
     """Change of the distance between the fingers, m/s; for the predicted time."""
 
 

@@ -15,7 +15,7 @@ from robots.workcell import PartType
 
 Matrix = NDArray[np.float64]
 
-FINGER_OVERLAP = 0.012
+FINGER_OVERLAP = 0.006
 """How far below the part's top the TCP goes at most, so that the hand stays clear of what stands round the part."""
 CLEARANCE_MIN = 0.004
 """Free way of each finger beside the part at least, on the way down."""

@@ -143,6 +143,14 @@ class Parts:
                 return Place(pattern, index)
         raise PartsError("no_place", f"all {grid.count} places of {pattern} are taken")
 
+    def lying(self, but: str = "") -> list[tuple[str, Matrix, Matrix]]:
+        """Return name, pose and half edges of every part on a place, except the one named."""
+        return [
+            (p.name, p.pose, np.array(self._workcell.parts[p.kind].size) / 2)
+            for p in self._parts.values()
+            if p.pose is not None and p.name != but
+        ]
+
     @property
     def held(self) -> Part | None:
         """The part in the gripper."""

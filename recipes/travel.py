@@ -7,13 +7,12 @@ again from anywhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.clearance import collisions
+from recipes.clearance import Obstacle, collisions, fixtures
 from recipes.contract import PhaseFault, SkillContext
 from robots.contract import PartGeometry
 from robots.model import IkError
@@ -29,7 +28,7 @@ BLEND = 0.05
 APPROACH_SPEED = 0.35
 """TCP speed down to and up from a part, m/s."""
 APPROACH_ACCELERATION = 1.5
-CANDIDATES = 2
+CANDIDATES = 4
 """Of several symmetric grasps the nearest ones are planned."""
 SAME_START = 1e-4
 """A planned motion is used again if the arm stands this near to its start, rad."""
@@ -81,22 +80,39 @@ def _segments(context: SkillContext, T_goal: Array, down: bool) -> list[Segment]
     return segments
 
 
-def _plan(context: SkillContext, segments: Sequence[Segment], label: str, held: PartGeometry | None) -> Motion:
-    """Plan and check against furniture. Raises PhaseFault."""
+@dataclass(frozen=True)
+class Load:
+    """What the gripper carries, touches and how wide it is on the way; enough to tell what it may not touch."""
+
+    held: PartGeometry | None = None
+    target: str = ""
+    """Part the fingers go round."""
+    opening: float | None = None
+    """Widest opening on the way or at its end, m; None: as it is."""
+
+
+NOTHING = Load()
+
+
+def _plan(context: SkillContext, segments: Sequence[Segment], label: str, load: Load) -> Motion:
+    """Plan and check against furniture and parts. Raises PhaseFault."""
     model = context.cell.model
     try:
         motion = plan_path(model, context.q, segments, motion_id=context.next_id(), label=label)
     except PlanError as error:
         kind = "joint limit" if error.reason == "joint_limit" else f"{error.reason} pose"
         raise PhaseFault("not_reachable", f"{kind}: {error}") from None
-    hits = collisions(model, context.cell.workcell, motion.path, context.gripper_width, held)
+    obstacles = fixtures(context.cell.workcell)
+    obstacles += [Obstacle(*found) for found in context.parts.lying(load.target)]
+    opening = context.gripper_width if load.opening is None else max(load.opening, context.gripper_width)
+    hits = collisions(model, obstacles, motion.path, opening, load.held)
     if hits:
         raise PhaseFault("not_reachable", str(max(hits, key=lambda hit: hit.depth)))
     return motion
 
 
 def transfer(
-    context: SkillContext, goals: Sequence[Array], label: str, held: PartGeometry | None = None, down: bool = True
+    context: SkillContext, goals: Sequence[Array], label: str, load: Load = NOTHING, down: bool = True
 ) -> Motion:
     """Return a motion that goes up, across and straight down to the nearest of `goals` (TCP poses, 4x4).
 
@@ -108,7 +124,7 @@ def transfer(
     fault: PhaseFault | None = None
     for T, _ in _ordered(context, goals)[:CANDIDATES]:
         try:
-            motion = _plan(context, _segments(context, T, down), label, held)
+            motion = _plan(context, _segments(context, T, down), label, load)
         except PhaseFault as error:
             fault = fault or error
             continue
@@ -128,7 +144,7 @@ def _recall(context: SkillContext, goals: Sequence[Array], label: str) -> Motion
     return replace(old, motion_id=context.next_id())
 
 
-def to_joints(context: SkillContext, q_to: Array, label: str, held: PartGeometry | None, speed: float = 1.0) -> Motion:
+def to_joints(context: SkillContext, q_to: Array, label: str, load: Load = NOTHING, speed: float = 1.0) -> Motion:
     """Return a motion to joint positions: straight up first if the arm stands low. Raises PhaseFault."""
     model = context.cell.model
     T_now, T_goal = model.fk(context.q), model.fk(q_to)
@@ -141,19 +157,16 @@ def to_joints(context: SkillContext, q_to: Array, label: str, held: PartGeometry
         blend = min(BLEND, 0.4 * height, 0.4 * across)
         segments.append(Segment("lin", up, blend=blend, speed=APPROACH_SPEED, acceleration=APPROACH_ACCELERATION))
     segments.append(Segment("ptp", q_to, speed=speed))
-    return _plan(context, segments, label, held)
+    return _plan(context, segments, label, load)
 
 
 def straight(
-    context: SkillContext, T_goal: Array, label: str, held: PartGeometry | None, speed: float | None = None
+    context: SkillContext, T_goal: Array, label: str, load: Load = NOTHING, speed: float | None = None
 ) -> Motion:
     """Return a straight line of the TCP to a pose. Raises PhaseFault."""
-    return _plan(context, [Segment("lin", T_goal, speed=speed)], label, held)
+    return _plan(context, [Segment("lin", T_goal, speed=speed)], label, load)
 
 
-def direct(context: SkillContext, T_goal: Array, label: str, held: PartGeometry | None, speed: float = 1.0) -> Motion:
+def direct(context: SkillContext, T_goal: Array, label: str, load: Load = NOTHING, speed: float = 1.0) -> Motion:
     """Return a joint-space motion to a pose. Raises PhaseFault."""
-    return _plan(context, [Segment("ptp", T_goal, speed=speed)], label, held)
-
-
-Kind = Literal["ptp", "lin", "transfer"]
+    return _plan(context, [Segment("ptp", T_goal, speed=speed)], label, load)

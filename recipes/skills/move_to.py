@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from recipes.contract import DONE, CellView, MoveAction, Outcome, OutcomeSpec, Run, SkillContext
 from recipes.grasp import tcp_from_part
 from recipes.parts import matrix
-from recipes.travel import direct, straight, to_joints
+from recipes.travel import Load, direct, straight, to_joints
 from robots.contract import PartGeometry
 from robots.workcell import Name, Pose, Strict, Vector
 
@@ -77,17 +77,17 @@ class MoveTo:
                 )
 
     def run(self, context: SkillContext, params: MoveToParams) -> Run:
-        held = held_geometry(context)
+        load = Load(held_geometry(context))
         label = self.label(params)
         if params.home or params.joints_deg is not None:
             q = context.cell.home if params.joints_deg is None else np.radians(params.joints_deg)
-            motion = to_joints(context, q, label, held, params.speed)
+            motion = to_joints(context, q, label, load, params.speed)
         else:
             T = self._pose(context.cell, params)
             motion = (
-                straight(context, T, label, held, 0.5 * params.speed)
+                straight(context, T, label, load, 0.5 * params.speed)
                 if params.path == "lin"
-                else direct(context, T, label, held, params.speed)
+                else direct(context, T, label, load, params.speed)
             )
         result = yield MoveAction(motion)
         return DONE if result.ok else Outcome(result.code, result.reason)

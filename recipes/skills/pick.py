@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from recipes.contract import DONE, CellView, GripAction, MoveAction, Outcome, OutcomeSpec, PhaseFault, Run, SkillContext
 from recipes.grasp import CLEARANCE_MIN, PRESS, opening_for, pick_poses, tcp_from_part, too_wide
-from recipes.travel import transfer
+from recipes.travel import Load, transfer
 from robots.workcell import Name, Strict
 
 
@@ -70,7 +70,7 @@ class Pick:
             result = yield GripAction(opening)
             if not result.ok:
                 return Outcome(result.code, result.reason)
-        result = yield MoveAction(transfer(context, goals, f"{self.label(params)}: approach"))
+        result = yield MoveAction(transfer(context, goals, f"{self.label(params)}: approach", Load(target=part.name)))
         if not result.ok:
             return Outcome(result.code, result.reason)
         geometry = context.parts.geometry(part, tcp_from_part(kind))

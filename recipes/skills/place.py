@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from recipes import parts
 from recipes.contract import DONE, CellView, GripAction, MoveAction, Outcome, OutcomeSpec, Run, SkillContext
 from recipes.grasp import RELEASE, place_poses, tcp_from_part
-from recipes.travel import transfer
+from recipes.travel import Load, transfer
 from robots.workcell import Name, Strict
 
 
@@ -64,10 +64,11 @@ class Place:
         T_tcp_part = tcp_from_part(kind)
         held = context.parts.geometry(part, T_tcp_part)
         goals = place_poses(T_place, T_tcp_part, kind)
-        result = yield MoveAction(transfer(context, goals, f"place {part.kind}: approach", held))
+        opening = min(kind.grip_width + 2 * RELEASE, context.cell.model.gripper_max)
+        motion = transfer(context, goals, f"place {part.kind}: approach", Load(held, opening=opening))
+        result = yield MoveAction(motion)
         if not result.ok:
             return Outcome(result.code, result.reason)
-        opening = min(kind.grip_width + 2 * RELEASE, context.cell.model.gripper_max)
         result = yield GripAction(opening, release=True)
         if not result.ok:
             return Outcome(result.code, result.reason)
