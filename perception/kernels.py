@@ -71,9 +71,14 @@ def classify(
     part_T: F64,
     part_half: F64,
     part_margin: float,
+    lower: F64,
+    upper: F64,
     label: U8,
 ) -> None:
     """Label every pixel: background, robot, expected part, or person.
+
+    Points outside the person volume lower..upper count as background: the ray is free on its way through the volume,
+    and what comes in does so through the entries of the possible-space map.
 
     depth, near: (h, w) mm; a valid pixel not nearer than `near` is background. ray_x, ray_y: (w,), (h,) tangents.
     T: (4, 4) camera to base. cap_*: link capsules at exposure time, base frame. The robot's margin is
@@ -95,6 +100,9 @@ def classify(
             x = T[0, 0] * cx + T[0, 1] * cy + T[0, 2] * z + T[0, 3]
             y = T[1, 0] * cx + T[1, 1] * cy + T[1, 2] * z + T[1, 3]
             w = T[2, 0] * cx + T[2, 1] * cy + T[2, 2] * z + T[2, 3]
+            if x < lower[0] or y < lower[1] or w < lower[2] or x > upper[0] or y > upper[1] or w > upper[2]:
+                label[v, u] = BACKGROUND
+                continue
             slack = sigmas * noise * z * z
             kind = PERSON
             for i in range(cap_r.shape[0]):

@@ -24,8 +24,8 @@ from robots.contract import AcceptedMotion, RobotState, SpeedLease, topic_lease,
 from robots.drivers.null import NullDriver
 from robots.leases import sign_lease
 from robots.node import RobotNode, lease_rules
-from safety.contract import SUPERVISOR, TOPIC_STATUS as TOPIC_SAFETY
-from safety.contract import SafetyStatus, SeparationTerms
+from safety.contract import SUPERVISOR, SafetyStatus, SeparationTerms
+from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 
 ROOT = Path(__file__).parents[2]
 TICK = 0.004
