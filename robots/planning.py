@@ -19,12 +19,12 @@ from typing import Literal
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
 
 from robots import kinematics
 from robots.kinematics import Chain
 from robots.model import IkError, RobotModel
 from robots.motion import Motion, MotionError
+from robots.splines import PathSpline
 from robots.timing import fastest_profile, law
 
 Array = NDArray[np.float64]
@@ -289,47 +289,35 @@ def _arc(T0: Array, segment: Segment, T1: Array, index: int) -> Array:
     return goals
 
 
-@njit(cache=True)
-def _follow_kernel(
-    chain: Chain, goals: Array, q0: Array, lower: Array, upper: Array, largest: float
-) -> tuple[Array, int, int, float]:
-    """Joint positions (m, n) along the poses by continuation. Returns them, the index of the first failure (-1: none),
-    its cause (1 not reached, 2 jump) and the position error there."""
-    m, n = goals.shape[0], q0.shape[0]
-    rows = np.empty((m, n))
-    rows[0] = q0
-    for i in range(1, m):
-        q = rows[i - 1].copy()
-        if i > 1:  # start from the linear extrapolation: fewer iterations
-            for j in range(n):
-                q[j] = min(max(2.0 * rows[i - 1, j] - rows[i - 2, j], lower[j]), upper[j])
-        ok, error, _ = kinematics.solve_ik(chain, goals[i], q, lower, upper, 40, 1e-6, 1e-6)
-        rows[i] = q
-        if not ok:
-            return rows, i, 1, error
-        for j in range(n):
-            if abs(q[j] - rows[i - 1, j]) > largest:
-                return rows, i, 2, error
-    return rows, -1, 0, 0.0
-
-
 def _follow(model: RobotModel, q: Array, goals: Array, kind: str, index: int) -> Array:
     # a start that lies within the margin of a limit must not be pushed off the path
     lower, upper = np.minimum(model.q_lower + LIMIT_MARGIN, q), np.maximum(model.q_upper - LIMIT_MARGIN, q)
-    rows, failed, cause, _ = _follow_kernel(model.chain, goals, q, lower, upper, _LARGEST_STEP)
-    if failed < 0:
-        return rows
-    where = f"at {100 * failed / (len(goals) - 1):.0f} % of the {kind} segment"
-    if cause == 2:
-        raise PlanError("singularity", index, f"{where} the joints would have to jump: a singularity is too near")
+    rows = np.empty((len(goals), model.dof))
+    rows[0] = q
+    for i in range(1, len(goals)):
+        # from the linear extrapolation fewer iterations are needed
+        rows[i] = rows[0] if i == 1 else np.clip(2.0 * rows[i - 1] - rows[i - 2], lower, upper)
+        ok, _, _ = kinematics.solve_ik(model.chain, goals[i], rows[i], lower, upper, 40, 1e-6, 1e-6)
+        where = f"at {100 * i / (len(goals) - 1):.0f} % of the {kind} segment"
+        if not ok:
+            raise _not_followed(model, rows, i, lower, upper, index, where)
+        if np.abs(rows[i] - rows[i - 1]).max() > _LARGEST_STEP:
+            raise PlanError("singularity", index, f"{where} the joints would have to jump: a singularity is too near")
+    return rows
+
+
+def _not_followed(
+    model: RobotModel, rows: Array, failed: int, lower: Array, upper: Array, index: int, where: str
+) -> PlanError:
+    """Why inverse kinematics did not reach the pose of row `failed`."""
     at_limit = (rows[failed] <= lower + 1e-9) | (rows[failed] >= upper - 1e-9)
     if at_limit.any():
         names = ", ".join(model.joint_names[j] for j in np.nonzero(at_limit)[0])
-        raise PlanError("joint_limit", index, f"{where} {names} is at its limit")
+        return PlanError("joint_limit", index, f"{where} {names} is at its limit")
     J = model.jacobian(rows[failed - 1])
     if np.linalg.svd(J, compute_uv=False)[-1] < 0.03:
-        raise PlanError("singularity", index, f"{where} the arm is stretched out or folded into a singularity")
-    raise PlanError("unreachable", index, f"{where} the TCP cannot follow")
+        return PlanError("singularity", index, f"{where} the arm is stretched out or folded into a singularity")
+    return PlanError("unreachable", index, f"{where} the TCP cannot follow")
 
 
 # ---------------------------------------------------------------- corners and the time law
@@ -408,7 +396,7 @@ def _timed(model: RobotModel, section: list[_Piece], step: float) -> Array:
         return np.tile(Q[0], (4, 1))
     Q, marks = Q[keep], np.array(speeds)[keep[1:]]
     u = np.concatenate([[0.0], np.cumsum(lengths[lengths > 1e-9])])
-    spline = CubicSpline(u, Q) if len(u) > 3 else CubicSpline([0.0, u[-1]], Q[[0, -1]])
+    spline = PathSpline(u, Q)
     N = int(np.clip(math.ceil(u[-1] / 0.008), 120, 1200))
     grid = np.linspace(0.0, u[-1], N)
     tags = marks[np.clip(np.searchsorted(u, grid, side="right") - 1, 0, len(marks) - 1)]
@@ -416,7 +404,7 @@ def _timed(model: RobotModel, section: list[_Piece], step: float) -> Array:
     x = fastest_profile(f, g, limit, cap, grid[1] - grid[0])
     if (x[1:-1] <= 0).any():
         raise PlanError("speed", 0, "the path has a kink no speed can pass: give the corner a blend or stop there")
-    return np.ascontiguousarray(spline(law(x, grid[1] - grid[0], step)))
+    return np.ascontiguousarray(spline(law(x, grid[1] - grid[0], step))[0])
 
 
 @njit(cache=True)
@@ -432,12 +420,12 @@ def _tcp_rates(chain: Chain, Q: Array, dQ: Array, out: Array) -> None:
                 out[k, i] += J[i, j] * dQ[k, j]
 
 
-def _constraints(model: RobotModel, spline: CubicSpline, grid: Array, tags: Array) -> tuple[Array, Array, Array, Array]:
+def _constraints(model: RobotModel, spline: PathSpline, grid: Array, tags: Array) -> tuple[Array, Array, Array, Array]:
     """Coefficients f, g, limit (N, dof + 1) and bound on x (N,) for joints and TCP.
 
     The TCP's tangential and normal acceleration each get 1/sqrt(2) of the limit, so that their sum keeps it.
     """
-    Q, d1, d2 = (np.ascontiguousarray(spline(grid, k)) for k in range(3))
+    Q, d1, d2 = spline(grid)
     rates = np.empty((len(grid), 6))
     _tcp_rates(model.chain, Q, d1, rates)
     linear, turning = rates[:, :3], np.linalg.norm(rates[:, 3:], axis=1)
