@@ -80,7 +80,8 @@ class RobotCore:
         self.follower: Follower | None = None
         self.q: Array | None = None
         """Commanded joint positions; None before the first driver state."""
-        self.dq = np.zeros(model.dof)
+        self._zero = np.zeros(model.dof)
+        self.dq = self._zero
         self.drives_off = False
         """The vendor's stop was called: the command follows the measured arm until a person clears the fault."""
         self.drop: _Drop | None = None
@@ -249,15 +250,16 @@ class RobotCore:
             self.q = self.jogger.step(now, self.q, limit)
             self.dq = self.jogger.dq.copy()
         elif self.drives_off and self.watch.fresh:
-            self.q, self.dq = self.watch.q.copy(), np.zeros(self.model.dof)
-        elif self.dq.any():
-            self.dq = np.zeros(self.model.dof)
-        if not math.isfinite(float(self.q.sum() + self.dq.sum())):
+            self.q, self.dq = self.watch.q.copy(), self._zero
+        else:
+            self.dq = self._zero
+        q, dq = self.q.tolist(), self.dq.tolist()
+        if not math.isfinite(sum(q) + sum(dq)):
             # cannot be reached by any checked input; if it is, nothing may leave the node
-            self.follower, self.q, self.dq = None, self.watch.q.copy(), np.zeros(self.model.dof)
+            self.follower, self.q, self.dq = None, self.watch.q.copy(), self._zero
             self.latch("internal", "commanded position is not finite", out)
             return
-        out.setpoint = Setpoint(self._seq, now, self.q.tolist(), self.dq.tolist())
+        out.setpoint = Setpoint(self._seq, now, q, dq)
 
     def accept(self, motion: Motion, ticket: Ticket, out: Outputs) -> None:
         """Take a checked motion over; it starts when a lease for it comes."""
@@ -331,7 +333,7 @@ class RobotCore:
         data = {"motion": motion.motion_id, "verdict": verdict, "code": code, "progress": self.follower.progress}
         out.events.append(("robot.motion_ended", data))
         self.follower, self.move_ticket, self.hold = None, None, ""
-        self.dq = np.zeros(self.model.dof)
+        self.dq = self._zero
         self._motion_due = -math.inf
 
     def _finish_outputs(self, now: float, out: Outputs) -> None:
@@ -361,7 +363,7 @@ class RobotCore:
     def clear(self, person: str, ticket: Ticket, out: Outputs) -> None:
         """Forget all faults on a person's word. The arm stays where it is."""
         if self.drives_off and self.watch.fresh:
-            self.q, self.dq = self.watch.q.copy(), np.zeros(self.model.dof)
+            self.q, self.dq = self.watch.q.copy(), self._zero
         self.drives_off = False
         codes = self.faults.clear()
         self.watch.restart()
@@ -387,8 +389,8 @@ class RobotCore:
             q=state.q,
             dq=state.dq,
             tau=state.tau,
-            q_commanded=self.q.tolist(),
-            dq_commanded=self.dq.tolist(),
+            q_commanded=out.setpoint.q if out.setpoint else self.q.tolist(),
+            dq_commanded=out.setpoint.dq if out.setpoint else self.dq.tolist(),
             motion_id=follower.motion.motion_id if follower else "",
             progress=follower.progress if follower else 0.0,
             duration=follower.motion.duration if follower else 0.0,

@@ -1,4 +1,7 @@
-"""How long the robot room's hot paths take: node tick, motion, kinematics, planning. Run: python -m tests.benchmarks.bench_robots"""
+"""How long the robot room's hot paths take: node tick, motion, kinematics, planning.
+
+Run: python -m tests.benchmarks.bench_robots
+"""
 
 from __future__ import annotations
 
@@ -102,6 +105,11 @@ def results() -> dict[str, float]:
 def main() -> None:
     for name, value in results().items():
         print(f"{name:45s} {value:10.2f} us")
+
+
+def test_robots() -> None:
+    """Print the figures when the benchmarks are run by pytest."""
+    main()
 
 
 if __name__ == "__main__":
