@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cell.bus.messages import Envelope, Heartbeat
+from cell.bus.messages import Envelope
 from cell.bus.ports import Ports, Subscriber
 from robots.config import RobotConfig
 from robots.contract import (
@@ -28,8 +28,6 @@ from robots.model import RobotModel
 from robots.requests import REQUESTS
 from robots.tick import Inputs, Outputs
 
-HEARTBEAT = 0.05
-"""Time between two heartbeats, s."""
 RECONNECT = 1.0
 """Time between two attempts to reach the drives, s."""
 
@@ -50,10 +48,8 @@ class RobotNode:
         self.period = config.period
         self.driver = driver
         self.core = RobotCore(config, model, driver.info, rules)
-        self._ports = ports
         self._state = ports.publisher(topic_state(robot), RobotState)
         self._motion = ports.publisher(topic_motion(robot), AcceptedMotion)
-        self._heartbeat = ports.publisher(f"heartbeat.{ports.node}", Heartbeat)
         self._leases: list[tuple[str, Subscriber[SpeedLease]]] = [
             (issuer, ports.subscriber(topic_lease(issuer, robot), SpeedLease)) for issuer in rules.issuers
         ]
@@ -62,14 +58,10 @@ class RobotNode:
         self._service = ports.responder(service(robot), REQUESTS)
         self._connected = False
         self._next_connect = -1e18
-        self._next_beat = -1e18
         self._last: float | None = None
-        self._lateness = 0.0
 
     def step(self, now: float) -> None:
         """One tick."""
-        if self._last is not None:
-            self._lateness = max(self._lateness, now - self._last - self.period)
         self._last = now
         state, error = self._read(now)
         jog = self._jog.take()
@@ -134,14 +126,9 @@ class RobotNode:
             self._service.reply(client, reply)
         for kind, data in out.events:
             self._events.emit(kind, now, **data)
-        if now >= self._next_beat:
-            self._next_beat = now + HEARTBEAT
-            code, text = self.core.faults.first
-            self._heartbeat.send(Heartbeat(self.name, now, not code, text, self._lateness), now)
-            self._lateness = 0.0
 
     def close(self) -> None:
-        """Stop the drives and give the ports up. The arm is left to its own brakes, whatever it was doing."""
+        """Stop the drives. The arm is left to its own brakes, whatever it was doing."""
         now = self._last if self._last is not None else 0.0
         try:
             if self._connected and not self.core.standing:
@@ -150,7 +137,6 @@ class RobotNode:
             self._events.emit("robot.driver_error", now, code=error.code, text=str(error))
         finally:
             self.driver.close()
-            self._ports.close()
 
 
 def lease_rules(config: RobotConfig, fingerprint: str, key: bytes, **changes: Any) -> LeaseRules:

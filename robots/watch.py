@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from robots.config import RobotConfig
 from robots.contract import DriverInfo, DriverState
-from robots.leases import CLOCK_TOLERANCE
 from robots.model import RobotModel
 
 Array = NDArray[np.float64]
@@ -22,6 +21,9 @@ OBEY_SPEED = 0.03
 """An arm told to stand whose joints are faster does not obey, rad/s."""
 LIMIT_TOLERANCE = 0.02
 """A joint measured this far outside its limits is a fault, rad."""
+STATE_AHEAD = 0.02
+"""A measurement may be this much younger than the tick that reads it, s: the node may be held up between reading its
+clock and reading the drives."""
 STARTUP = 2.0
 """How long the drives may take to deliver their first state, s."""
 
@@ -108,7 +110,7 @@ class DriverWatch:
             # a sum is finite only if every term is; it is cheaper than asking each
             if not math.isfinite(sum(values)):
                 return f"{name} contains values that are not finite"
-        if not math.isfinite(state.t) or state.t > now + CLOCK_TOLERANCE:
+        if not math.isfinite(state.t) or state.t > now + STATE_AHEAD:
             return "time stamp lies in the future or is not finite"
         if not math.isfinite(state.gripper_width):
             return "gripper width is not finite"

@@ -43,6 +43,8 @@ class BodyPose(msgspec.Struct, frozen=True):
     name: str
     bones: bytes
     """float32 little endian, shape (bones, 3, 4), world transforms of the skinning bones, base frame."""
+    body: str = "body_178"
+    """Which baked body."""
 
 
 class PartPose(msgspec.Struct, frozen=True):
@@ -92,3 +94,7 @@ class TwinFault(msgspec.Struct, frozen=True, tag="twin_fault"):
 
     name: str
     value: float = 1.0
+
+
+class TwinTruth(msgspec.Struct, frozen=True, tag="twin_truth"):
+    """Ask where every part really is; answered `done` with `parts`: name -> x, y, z, qx, qy, qz, qw, and `t`."""

@@ -1,0 +1,278 @@
+"""Depth and colour pictures of the twin through OpenGL (EGL; llvmpipe where there is no graphics card)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from robots.workcell import PartType, Workcell
+from sim.arms import ArmSpec
+from sim.body import load_body, skin
+from sim.contract import BodyPose, PartPose, Scene
+from sim.linkage import Linkage, box_mesh, cylinder_mesh, load_linkage
+from sim.rotations import to_matrix
+from sim.surface import bones_of
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+ROOM = 5.0
+"""Walls stand this far from the base, so that every ray meets something, m."""
+ROOM_HEIGHT = 3.5
+NEAR, FAR = 0.05, 30.0
+ARM_COLOUR = (0.85, 0.86, 0.88)
+CLOTHES = ((0.28, 0.36, 0.52), (0.55, 0.30, 0.25), (0.35, 0.45, 0.32))
+
+
+class Picture(NamedTuple):
+    """Perfect picture."""
+
+    depth: F32
+    """(h, w) along the optical axis, m; 0 where nothing is."""
+    shade: F32
+    """(h, w) reflectivity 0-1."""
+    colour: NDArray[np.uint8] | None
+    """(h, w, 3)."""
+
+
+class View(NamedTuple):
+    """A pinhole camera: size and focal lengths in px, pose of the camera (z forward, x right, y down)."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    pose: F64
+    """(4, 4) in the base frame."""
+
+
+class Renderer(Protocol):
+    """Draws the scene from one view."""
+
+    name: str
+
+    def draw(self, scene: Scene, colour: bool) -> Picture: ...
+
+    def close(self) -> None: ...
+
+
+_VERTEX = """
+#version 330
+uniform mat4 clip;           // world -> clip space
+uniform vec4 forward;        // depth along the optical axis = dot(forward, world position)
+uniform mat4 models[64];
+in vec3 in_position;
+in vec3 in_tint;
+in float in_model;
+out float z;
+out vec3 seen;
+out vec3 paint;
+void main() {
+    vec4 p = models[int(in_model)] * vec4(in_position, 1.0);
+    z = dot(forward, p);
+    seen = p.xyz;
+    paint = in_tint;
+    gl_Position = clip * p;
+}
+"""
+_FRAGMENT = """
+#version 330
+in float z;
+in vec3 seen;
+in vec3 paint;
+uniform vec3 eye;
+uniform bool shaded;
+layout(location = 0) out vec2 measured;
+layout(location = 1) out vec4 colour;
+void main() {
+    measured = vec2(z, dot(paint, vec3(0.299, 0.587, 0.114)));
+    if (shaded) {
+        vec3 n = normalize(cross(dFdx(seen), dFdy(seen)));
+        colour = vec4(paint * (0.45 + 0.55 * abs(dot(n, normalize(seen - eye)))), 1.0);
+    }
+}
+"""
+MODELS_MAX = 64
+DEPTH_TEST = 2
+"""moderngl's flag."""
+
+
+def _open_context() -> Any:
+    import moderngl
+
+    create: Any = moderngl.create_standalone_context
+    return create(backend="egl")
+
+
+class _Batch:
+    """Many meshes in one buffer, each with its own matrix: one draw call (each costs 0.1 ms on llvmpipe)."""
+
+    def __init__(self) -> None:
+        self.vertices: list[F32] = []
+        self.faces: list[NDArray[np.int32]] = []
+        self.count = 0
+
+    def add(self, vertices: Any, faces: Any, tint: tuple[float, float, float], model: int) -> None:
+        rows = np.empty((len(vertices), 7), dtype=np.float32)
+        rows[:, :3], rows[:, 3:6], rows[:, 6] = vertices, tint, model
+        self.vertices.append(rows)
+        self.faces.append(np.asarray(faces, dtype=np.int32) + self.count)
+        self.count += len(rows)
+
+    def upload(self, context: Any, program: Any) -> Any:
+        vertices = context.buffer(np.concatenate(self.vertices).tobytes())
+        index = context.buffer(np.concatenate(self.faces).tobytes())
+        return context.vertex_array(program, [(vertices, "3f 3f 1f", "in_position", "in_tint", "in_model")], index)
+
+
+class _Person:
+    """Dynamic vertices of a person."""
+
+    def __init__(self, context: Any, program: Any, body_name: str, tint: tuple[float, float, float]) -> None:
+        body = load_body(body_name)
+        used, faces = np.unique(body.reduced, return_inverse=True)
+        self.body = body
+        self.used = used.astype(np.int64)
+        self.positions = context.buffer(reserve=12 * len(used), dynamic=True)
+        paint = np.zeros((len(used), 4), dtype=np.float32)
+        paint[:, :3] = tint
+        self.array = context.vertex_array(
+            program,
+            [(self.positions, "3f", "in_position"), (context.buffer(paint.tobytes()), "3f 1f", "in_tint", "in_model")],
+            context.buffer(faces.reshape(-1).astype("i4").tobytes()),
+        )
+
+    def pose(self, person: BodyPose) -> None:
+        self.positions.write(skin(self.body, bones_of(person), self.used).tobytes())
+
+
+class GlRenderer:
+    """One OpenGL context and framebuffer for one view. Use from one thread; `close` frees it."""
+
+    name = "egl"
+
+    def __init__(self, view: View, workcell: Workcell, arm: ArmSpec) -> None:
+        """Raises RuntimeError (of any kind moderngl chooses) where there is no EGL; ValueError for too many parts."""
+        self.view = view
+        self._linkage: Linkage = load_linkage(arm)
+        shown = [i for i, f in enumerate(self._linkage.faces) if len(f)]
+        if 1 + len(shown) + len(workcell.stock) > MODELS_MAX:
+            raise ValueError(f"the twin's camera draws at most {MODELS_MAX - 1 - len(shown)} parts")
+        self._shown = shown
+        self._context = _open_context()
+        size = (view.width, view.height)
+        self._measured = self._context.texture(size, 2, dtype="f4")
+        self._colour = self._context.texture(size, 4)
+        self._target = self._context.framebuffer([self._measured, self._colour], self._context.depth_renderbuffer(size))
+        self._program: Any = self._context.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
+        to_camera = np.linalg.inv(view.pose)
+        self._program["clip"].write((projection(view) @ to_camera).T.astype("f4").tobytes())
+        self._program["forward"].value = tuple(to_camera[2])
+        self._program["eye"].value = tuple(view.pose[:3, 3])
+        self._workcell = workcell
+        self._world: Any = None
+        self._parts: tuple[str, ...] = ()
+        self._people: dict[str, _Person] = {}
+
+    def _batch(self, parts: list[PartPose]) -> None:
+        """Matrix 0: what never moves; then the links; then the parts."""
+        batch = _Batch()
+        for vertices, faces, tint in furniture(self._workcell):
+            batch.add(vertices, faces, tint, 0)
+        for number, link in enumerate(self._shown):
+            batch.add(self._linkage.vertices[link], self._linkage.faces[link], ARM_COLOUR, 1 + number)
+        for number, part in enumerate(parts[: MODELS_MAX - 1 - len(self._shown)]):
+            kind = self._workcell.parts[part.kind]
+            batch.add(*part_mesh(kind), kind.colour, 1 + len(self._shown) + number)
+        self._world = batch.upload(self._context, self._program)
+        self._parts = tuple(part.name for part in parts)
+
+    def draw(self, scene: Scene, colour: bool) -> Picture:
+        """Draw the scene. The first picture with new parts or a new person allocates their buffers."""
+        gl = self._context
+        if self._world is None or self._parts != tuple(part.name for part in scene.parts):
+            self._batch(scene.parts)
+        self._target.use()
+        gl.enable_only(DEPTH_TEST)
+        self._target.clear()
+        self._program["shaded"].value = colour
+        models = np.zeros((MODELS_MAX, 4, 4), dtype=np.float32)
+        models[0] = np.eye(4)
+        links = self._linkage.poses(scene.q, scene.fingers)[self._shown]
+        models[1 : 1 + len(links)] = links.swapaxes(1, 2)
+        if scene.parts:
+            models[1 + len(links) : 1 + len(links) + len(scene.parts)] = part_matrices(scene.parts).swapaxes(1, 2)
+        self._program["models"].write(models.tobytes())
+        self._world.render()
+        for number, person in enumerate(scene.people):
+            if person.name not in self._people:
+                tint = CLOTHES[number % len(CLOTHES)]
+                self._people[person.name] = _Person(gl, self._program, person.body, tint)
+            drawn = self._people[person.name]
+            drawn.pose(person)
+            drawn.array.render()
+        return self._read(colour)
+
+    def _read(self, colour: bool) -> Picture:
+        view = self.view
+        raw = np.frombuffer(self._measured.read(), dtype="f4").reshape(view.height, view.width, 2)
+        picture = None
+        if colour:
+            rgba = np.frombuffer(self._colour.read(), dtype=np.uint8).reshape(view.height, view.width, 4)
+            picture = rgba[:, :, :3].copy()
+        return Picture(np.ascontiguousarray(raw[:, :, 0]), np.ascontiguousarray(raw[:, :, 1]), picture)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._context is not None:
+            self._context.release()
+            self._context = None
+
+
+def projection(view: View) -> F64:
+    """Camera frame (z forward, y down) -> clip space, so that row 0 of what is read back is the picture's top row."""
+    p = np.zeros((4, 4))
+    p[0, 0] = 2.0 * view.fx / view.width
+    p[0, 2] = 2.0 * (view.cx + 0.5) / view.width - 1.0
+    # OpenGL's first row is the bottom one; with y down and no flip it is the picture's top.
+    p[1, 1] = 2.0 * view.fy / view.height
+    p[1, 2] = 2.0 * (view.cy + 0.5) / view.height - 1.0
+    p[2, 2] = (FAR + NEAR) / (FAR - NEAR)
+    p[2, 3] = -2.0 * FAR * NEAR / (FAR - NEAR)
+    p[3, 2] = 1.0
+    return p
+
+
+def furniture(workcell: Workcell) -> list[tuple[F32, NDArray[np.int32], tuple[float, float, float]]]:
+    """Meshes of the room and of every visible fixture in the base frame, with their colours."""
+    room, faces = box_mesh([2 * ROOM, 2 * ROOM, ROOM_HEIGHT])
+    room = room + np.array([0.0, 0.0, workcell.floor + ROOM_HEIGHT / 2])
+    meshes = [(room.astype(np.float32), faces.astype(np.int32), (0.62, 0.62, 0.60))]
+    for fixture in workcell.fixtures:
+        if not fixture.visible:
+            continue
+        vertices, faces = box_mesh(list(fixture.size))
+        turn = Rotation.from_euler("xyz", fixture.pose.rpy).as_matrix()
+        vertices = vertices @ turn.T + np.array(fixture.pose.position)
+        meshes.append((vertices.astype(np.float32), faces.astype(np.int32), fixture.colour))
+    return meshes
+
+
+def part_mesh(kind: PartType) -> tuple[F64, NDArray[np.int64]]:
+    """Mesh of a part about its centre."""
+    if kind.shape == "cylinder":
+        return cylinder_mesh(kind.size[0] / 2, kind.size[2])
+    return box_mesh(list(kind.size))
+
+
+def part_matrices(parts: list[PartPose]) -> F64:
+    """(n, 4, 4) poses of parts."""
+    rows = np.array([part.T_base_part for part in parts])
+    poses = np.tile(np.eye(4), (len(parts), 1, 1))
+    poses[:, :3, 3] = rows[:, :3]
+    poses[:, :3, :3] = to_matrix(rows[:, 3:])
+    return poses

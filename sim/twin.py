@@ -1,0 +1,313 @@
+"""The twin's node: physics, people, drives and truth behind the bus. Entry point `cell.worlds`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from cell.bus.messages import Reply
+from cell.bus.ports import Incoming, Ports
+from robots.contract import DriverState
+from robots.workcell import Workcell
+from sim.arms import arm_spec
+from sim.config import Scenario, WorldOptions
+from sim.contract import (
+    SERVICE,
+    TOPIC_DRIVE_COMMAND,
+    TOPIC_DRIVE_STATE,
+    TOPIC_REFEREE,
+    TOPIC_SCENE,
+    BodyPose,
+    DriveCommand,
+    DriveState,
+    PartPose,
+    RefereeReport,
+    Scene,
+    TwinFault,
+    TwinInput,
+    TwinTruth,
+)
+from sim.drives import DriveInputs, DriveLimits, SimulatedDrives
+from sim.human import people_of
+from sim.linkage import load_linkage
+from sim.referee import ArmTruth, PersonTruth, Referee
+from sim.robot import INPUTS
+from sim.scenario import load_scenario
+from sim.world import ArmReading, World
+
+FAULTS = (
+    "joint_stuck",
+    "drives_silent",
+    "state_frozen",
+    "state_nan",
+    "lose_part",
+    "ignore_stop",
+    "ignore_vendor_stop",
+)
+REST = 0.002
+"""A part that moved less than this since the last look is at rest, m."""
+
+
+class TwinNode:
+    """Shell round `World`, `SimulatedDrives` and the people. `step(now)` runs physics exactly up to `now`."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        workcell: Workcell,
+        robot: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+        scenario: str | Path | Mapping[str, Any] | Scenario | None = None,
+        seed: int | None = None,
+        now: float = 0.0,
+        period: float = 0.004,
+    ) -> None:
+        """`robot`: the cell file's robot block (`model`, `home_deg`); `options`: `world.options`; `seed` replaces the
+        scenario's; `now`: time of the first step. Raises pydantic's ValidationError, ScenarioError, ValueError."""
+        self.name = ports.node
+        self.period = period
+        self.options = WorldOptions.model_validate(dict(options or {}))
+        self.scenario = load_scenario(scenario)
+        self.seed = self.scenario.seed if seed is None else seed
+        arm = arm_spec(str(robot["model"]))
+        home = [math.radians(v) for v in robot["home_deg"]]
+        self.world = World(workcell, arm, home, self.options.physics_hz)
+        self.world.set_finger_speed(self.options.finger_speed)
+        limits = DriveLimits(
+            self.world.q_lower,
+            self.world.q_upper,
+            np.array(arm.v_max),
+            np.array(arm.brake),
+            self.options.watchdog,
+        )
+        self.drives = SimulatedDrives(limits, np.array(home))
+        self._reading: ArmReading = self.world.reading()
+        self._t = now
+        self._steps = 0
+        self._seq = 0
+        self._inputs = dict.fromkeys(INPUTS, False)
+        self._faults: dict[str, float] = {}
+        self._command: DriveCommand | None = None
+        self._boot: int | None = None
+        self._gripper_seq = 0
+        self._scene_due = now
+        self._settled: dict[str, tuple[float, float, float]] = {}
+        self._reported: dict[str, tuple[float, float, float]] = {}
+        self._look_due = now
+        self._touching: set[tuple[str, str]] = set()
+        self._fault = ""
+        self._quiet: dict[str, float] = {}
+        self._start = now + self.options.start_people
+        self.people = people_of(self.scenario, workcell.floor, self.seed)
+        self._bones: list[PersonTruth] = []
+        self.referee = Referee(
+            load_linkage(arm), self.options.referee, [2.0 * v for v in arm.brake], arm.brake, bool(self.people)
+        )
+        self._account = self.referee.report(now)
+        self._connect(ports)
+
+    def _connect(self, ports: Ports) -> None:
+        self._commands = ports.subscriber(TOPIC_DRIVE_COMMAND, DriveCommand)
+        self._states = ports.publisher(TOPIC_DRIVE_STATE, DriveState)
+        self._scenes = ports.publisher(TOPIC_SCENE, Scene)
+        self._reports = ports.publisher(TOPIC_REFEREE, RefereeReport)
+        self._events = ports.event_source()
+        self._service = ports.responder(SERVICE, TwinInput | TwinFault | TwinTruth)
+
+    # ------------------------------------------------------------ one step
+
+    def step(self, now: float) -> None:
+        """Take what arrived, advance physics to `now` and publish the truth."""
+        for incoming in self._service.requests():
+            self._service.reply(incoming.client, self._answer(incoming, now))
+        self._take_command(now)
+        self._advance(now)
+        self._bones = [PersonTruth(h.name, h.body.name, h.bones(now - self._start)) for h in self.people]
+        self._judge(now)
+        self._publish_state()
+        if now >= self._scene_due - 1e-9:
+            self._scenes.send(self._scene(now), now)
+            self._scene_due = max(self._scene_due + 1.0 / self.options.scene_hz, now)
+        if now >= self._look_due - 1e-9:
+            self._look_due = now + 0.1
+            self._look_at_parts(now)
+            self._look_at_contacts(now)
+            self._reports.send(self._account, now)
+
+    def _judge(self, now: float) -> None:
+        """Let the referee see the truth; report every new contact and violation."""
+        if not self._bones:
+            return
+        arm = ArmTruth(self._reading.q, self._reading.dq, self._reading.fingers, self.world.held_box())
+        self.referee.observe(now, arm, self._bones)
+        before, self._account = self._account, self.referee.report(now)
+        for kind in ("contacts_while_moving", "psd_violations"):
+            if getattr(self._account, kind) > getattr(before, kind) and now >= self._quiet.get(kind, -math.inf):
+                # One event for a row of steps; the counters count every step.
+                self._events.emit(f"twin.{kind}", now, count=getattr(self._account, kind), **self._account.worst)
+                self._quiet[kind] = now + 0.1
+
+    def _advance(self, now: float) -> None:
+        dt = self.world.dt
+        behind = now - self._t
+        if behind > self.options.catch_up + 0.5 * dt:
+            self._events.emit("twin.late", now, skipped=behind - self.options.catch_up)
+            self._t = now - self.options.catch_up
+        while now - self._t > 0.5 * dt:
+            self._physics_step()
+            self._t += dt
+        self._t = now if abs(now - self._t) < 1e-6 else self._t
+
+    def _physics_step(self) -> None:
+        command = self._command
+        inputs = DriveInputs(
+            self._inputs["emergency_stop"],
+            self._inputs["safeguard"],
+            command.stop_category if command is not None else -1,
+            command.recover_seq if command is not None else 0,
+        )
+        target = self.drives.step(self._t, self.world.dt, inputs, self._reading.q)
+        self.world.step(target)
+        self._reading = self.world.reading()
+        self._steps += 1
+        if self.drives.fault != self._fault:
+            self._fault = self.drives.fault
+            self._events.emit("twin.drive_fault", self._t, fault=self._fault)
+
+    # ------------------------------------------------------------ from the robot node
+
+    def _take_command(self, now: float) -> None:
+        envelope = self._commands.take()
+        if envelope is None:
+            return
+        if envelope.boot != self._boot:
+            self._boot = envelope.boot
+            self._gripper_seq = 0
+            self.drives.new_sender()
+        command = envelope.body
+        self._command = command
+        if command.setpoint is not None:
+            self.drives.accept(command.setpoint, self._t, self._reading.q)
+        if command.gripper_seq > self._gripper_seq:
+            self._gripper_seq = command.gripper_seq
+            if math.isfinite(command.gripper_width) and math.isfinite(command.gripper_force):
+                self.world.grip(command.gripper_width, command.gripper_force)
+
+    def _publish_state(self) -> None:
+        if "drives_silent" in self._faults:
+            return
+        if "state_frozen" not in self._faults:
+            self._seq += 1
+            reading = self._reading
+            q = [float("nan")] * len(reading.q) if "state_nan" in self._faults else reading.q.tolist()
+            self._drive_state = DriveState(
+                DriverState(
+                    seq=self._seq,
+                    t=self._t,
+                    q=q,
+                    dq=reading.dq.tolist(),
+                    tau=reading.tau.tolist(),
+                    gripper_width=reading.fingers,
+                    gripper_holding=bool(self.world.held),
+                    inputs=dict(self._inputs),
+                    outputs=dict(self._command.outputs) if self._command is not None else {},
+                    emergency_stop=self._inputs["emergency_stop"],
+                    safeguard=self._inputs["safeguard"],
+                    fault=self.drives.fault,
+                    enabling_device=self._inputs["enabling_device"],
+                ),
+                self.drives.watchdog_tripped,
+            )
+        self._states.send(self._drive_state, self._t)
+
+    # ------------------------------------------------------------ truth
+
+    def _scene(self, now: float) -> Scene:
+        parts = [
+            PartPose(part.name, part.kind, (*at, *turn))
+            for part, (at, turn) in zip(self.world.parts, self.world.part_poses().values(), strict=True)
+        ]
+        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(), parts)
+
+    def people_now(self) -> list[BodyPose]:
+        """Poses of the people at the last step."""
+        return [BodyPose(person.name, person.bones.astype("<f4").tobytes(), person.body) for person in self._bones]
+
+    def parts(self) -> dict[str, list[float]]:
+        """Truth: name -> x, y, z, qx, qy, qz, qw of every part."""
+        return {name: [*at, *turn] for name, (at, turn) in self.world.part_poses().items()}
+
+    def parts_in(self, lower: tuple[float, float, float], upper: tuple[float, float, float]) -> list[str]:
+        """Truth: names of the parts whose centre lies in the axis-aligned box, base frame, m."""
+        return self.world.parts_in(lower, upper)
+
+    def _look_at_parts(self, now: float) -> None:
+        """Report `twin.parts` whenever parts have come to rest somewhere else."""
+        places = {name: at for name, (at, _) in self.world.part_poses().items()}
+        resting = all(math.dist(at, self._settled.get(name, at)) < REST for name, at in places.items())
+        moved = any(math.dist(at, self._reported.get(name, (1e3, 0, 0))) > 2 * REST for name, at in places.items())
+        self._settled = places
+        if resting and moved and not self.world.held:
+            self._reported = places
+            self._events.emit("twin.parts", now, parts=self.parts())
+
+    def _look_at_contacts(self, now: float) -> None:
+        touching = {(link, other) for link, other, _ in self.world.arm_contacts()}
+        for link, other in sorted(touching - self._touching):
+            self._events.emit("twin.collision", now, link=link, other=other)
+        self._touching = touching
+
+    # ------------------------------------------------------------ requests
+
+    def _answer(self, incoming: Incoming, now: float) -> Reply:
+        body = incoming.body
+        if isinstance(body, TwinTruth):
+            return Reply(incoming.id, "done", data={"parts": self.parts(), "t": self._t})
+        if isinstance(body, TwinInput):
+            if not body.name or len(body.name) > 60 or (body.name not in self._inputs and len(self._inputs) >= 64):
+                return Reply(incoming.id, "rejected", f"no input can be called {body.name[:60]!r}")
+            self._inputs[body.name] = bool(body.value)
+            self._events.emit("twin.input", now, name=body.name, value=bool(body.value))
+            return Reply(incoming.id, "done")
+        problem = self._inject(body)
+        if problem:
+            return Reply(incoming.id, "rejected", problem)
+        self._events.emit("twin.fault", now, name=body.name, value=body.value)
+        return Reply(incoming.id, "done")
+
+    def _inject(self, fault: TwinFault) -> str:
+        """Switch a fault on (value > 0; `joint_stuck`: number of the joint from 1) or off (0). Returns a refusal."""
+        if fault.name not in FAULTS:
+            return f"no fault {fault.name!r}: the twin knows {', '.join(FAULTS)}"
+        dof = len(self._reading.q)
+        on = fault.value > 0.0
+        if not math.isfinite(fault.value):
+            return "the value must be finite"
+        if fault.name == "joint_stuck":
+            if on and not (float(fault.value).is_integer() and fault.value <= dof):
+                return f"joint_stuck takes the number of a joint, 1 to {dof}, or 0"
+            self.world.stick_joint(int(fault.value) - 1 if on else None)
+        elif fault.name == "lose_part":
+            return "" if self.world.lose_part() else "no part is held"
+        elif fault.name == "ignore_stop":
+            self.drives.ignore_setpoint_stops = on
+        elif fault.name == "ignore_vendor_stop":
+            self.drives.ignore_setpoint_stops = self.drives.ignore_vendor_stop = on
+        elif on:
+            self._faults[fault.name] = fault.value
+        else:
+            self._faults.pop(fault.name, None)
+        return ""
+
+    def close(self) -> None:
+        """Report where the parts are and the referee's account, and free the physics clients. Idempotent."""
+        if self.world.client >= 0:
+            self._events.emit("twin.referee", self._t, **msgspec.structs.asdict(self.referee.report(self._t)))
+            self.referee.close()
+            self._events.emit("twin.parts", self._t, parts=self.parts(), final=True)
+            self.world.close()
