@@ -40,7 +40,7 @@ def inverse_dynamics(chain: Chain, bodies: Bodies, q: Array, dq: Array, ddq: Arr
     force, moment, lever = np.zeros((n, 3)), np.zeros((n, 3)), np.zeros((n, 3))
     w, dw, acc = np.zeros(3), np.zeros(3), np.zeros(3)
     acc[2] = GRAVITY
-    z, r, t = np.empty(3), np.empty(3), np.empty(3)
+    z, r, t, work = np.empty(3), np.empty(3), np.empty(3), np.empty((4, 3))
     for k in range(n):
         for i in range(3):
             r[i] = p[k + 1, i] - p[k, i]
@@ -61,7 +61,7 @@ def inverse_dynamics(chain: Chain, bodies: Bodies, q: Array, dq: Array, ddq: Arr
         _carry(w, dw, lever[k], force[k])
         for i in range(3):
             force[k, i] *= bodies.mass[k]
-        _euler(R[k + 1], bodies.inertia[k], w, dw, moment[k])
+        _euler(R[k + 1], bodies.inertia[k], w, dw, work, moment[k])
     f, m = np.zeros(3), np.zeros(3)
     for k in range(n - 1, -1, -1):
         if k < n - 1:  # move the moment of all bodies beyond to the origin of this joint
@@ -88,31 +88,28 @@ def _cross(a: Array, b: Array, out: Array) -> None:
 @njit(cache=True)
 def _carry(w: Array, dw: Array, r: Array, acc: Array) -> None:
     """Add dw x r + w x (w x r) to acc: the acceleration of a point at r on a turning body."""
-    one, two, t = np.empty(3), np.empty(3), np.empty(3)
-    _cross(dw, r, one)
-    _cross(w, r, t)
-    _cross(w, t, two)
-    for i in range(3):
-        acc[i] += one[i] + two[i]
+    x = w[1] * r[2] - w[2] * r[1]
+    y = w[2] * r[0] - w[0] * r[2]
+    z = w[0] * r[1] - w[1] * r[0]
+    acc[0] += dw[1] * r[2] - dw[2] * r[1] + w[1] * z - w[2] * y
+    acc[1] += dw[2] * r[0] - dw[0] * r[2] + w[2] * x - w[0] * z
+    acc[2] += dw[0] * r[1] - dw[1] * r[0] + w[0] * y - w[1] * x
 
 
 @njit(cache=True)
-def _euler(R: Array, inertia: Array, w: Array, dw: Array, out: Array) -> None:
-    """Fill out with I dw + w x (I w), the inertia I given in axes turned by R."""
-    a, b, ia, ib = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
+def _euler(R: Array, inertia: Array, w: Array, dw: Array, work: Array, out: Array) -> None:
+    """Fill out with I dw + w x (I w), the inertia I given in axes turned by R. `work` (4, 3) is scratch."""
     for i in range(3):
-        for j in range(3):
-            a[i] += R[j, i] * dw[j]
-            b[i] += R[j, i] * w[j]
+        work[0, i] = R[0, i] * dw[0] + R[1, i] * dw[1] + R[2, i] * dw[2]
+        work[1, i] = R[0, i] * w[0] + R[1, i] * w[1] + R[2, i] * w[2]
     for i in range(3):
-        for j in range(3):
-            ia[i] += inertia[i, j] * a[j]
-            ib[i] += inertia[i, j] * b[j]
-    _cross(b, ib, a)
+        work[2, i] = inertia[i, 0] * work[0, 0] + inertia[i, 1] * work[0, 1] + inertia[i, 2] * work[0, 2]
+        work[3, i] = inertia[i, 0] * work[1, 0] + inertia[i, 1] * work[1, 1] + inertia[i, 2] * work[1, 2]
+    _cross(work[1], work[3], work[0])
     for i in range(3):
-        ia[i] += a[i]
+        work[2, i] += work[0, i]
     for i in range(3):
-        out[i] = R[i, 0] * ia[0] + R[i, 1] * ia[1] + R[i, 2] * ia[2]
+        out[i] = R[i, 0] * work[2, 0] + R[i, 1] * work[2, 1] + R[i, 2] * work[2, 2]
 
 
 @njit(cache=True)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from cell.bus.messages import Hello
 from robots.client import RobotClient
 from robots.contract import CancelMotion, DriverError, Move
+from robots.geometry import rotation_vector
 from robots.motion import Motion
-from robots.planning import plan_ptp, rotation_vector
+from robots.planning import plan_ptp
 from robots.requests import REQUESTS
 from tests.robots.bench import Bench
 
@@ -431,22 +432,6 @@ def test_accepted_motion_is_published_again_and_again() -> None:
     envelope = inbox.take()
     assert envelope is not None
     assert envelope.body.motion_id == ""
-
-
-def test_heartbeat_says_whether_the_node_is_well() -> None:
-    from cell.bus.messages import Heartbeat
-
-    b = Bench()
-    inbox = b.hub.ports("x").subscriber("heartbeat.arm", Heartbeat)
-    b.run(0.1)
-    envelope = inbox.take()
-    assert envelope is not None
-    assert envelope.body.ok
-    b.driver.emergency_stop = True
-    b.run(0.1)
-    envelope = inbox.take()
-    assert envelope is not None
-    assert not envelope.body.ok
 
 
 def test_closing_a_moving_node_stops_the_drives() -> None:

@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robots.geometry import rotation_of, rotation_vector
 from robots.model import RobotModel
 from robots.motion import Motion
+from robots.pathlaw import NOMINAL_ACCELERATION
 from robots.planning import (
-    NOMINAL_ACCELERATION,
     PlanError,
     Segment,
     plan_circ,
     plan_lin,
     plan_path,
     plan_ptp,
-    rotation_of,
-    rotation_vector,
 )
 
 PANDA = RobotModel.load("panda")
