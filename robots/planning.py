@@ -174,6 +174,8 @@ def _lay_out(model: RobotModel, q: Array, segment: Segment, index: int) -> Piece
     acceleration = _positive(segment.acceleration, LIN_ACCELERATION, 20.0, "acceleration", index)
     if target.shape != (4, 4):
         raise PlanError("invalid", index, f"a {segment.kind} segment needs a pose (4, 4), got shape {target.shape}")
+    if abs(target[:3, :3] @ target[:3, :3].T - np.eye(3)).max() > 1e-6 or np.linalg.det(target[:3, :3]) < 0:
+        raise PlanError("invalid", index, "the target has no proper rotation matrix")
     T = model.fk(q)
     goals = line(T, target) if segment.kind == "lin" else _circle(T, segment, target, index)
     rows = _follow(model, q, goals, segment.kind, index)

@@ -181,6 +181,7 @@ def test_reasons_name_segment_place_and_cause() -> None:
         Segment("lin", down(0.4, -0.3, 0.3), acceleration=math.inf),
         Segment("lin", down(0.4, -0.3, 0.3), blend=math.nan),
         Segment("circ", down(0.4, -0.3, 0.3)),
+        Segment("lin", np.diag([1.0, 1.0, -1.0, 1.0])),
         Segment("circ", down(0.4, -0.3, 0.3), via=down(0.4, -0.3, 0.3)),
     ],
 )
