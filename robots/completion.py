@@ -1,4 +1,4 @@
-"""What ends by itself: motions, grips, stops, outputs, the recovery of the drives. Each open request gets its answer."""
+"""What ends by itself: motions, grips, stops, outputs, recovery of the drives. Each open request gets its answer."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def _stops(core: RobotCore, out: Outputs) -> None:
             for ticket in core.standing_tickets:
                 core.answer(out, ticket, "done")
             core.standing_tickets.clear()
-    if "stopped" in core.faults and not core.drives_off and core.commanded_standing and core.drop is None:
+    still = core.standing or (core.commanded_standing and not core.watch.fresh)
+    if "stopped" in core.faults and not core.drives_off and still and core.drop is None:
         core.vendor_stop(1, out)
 
 
@@ -96,15 +97,8 @@ def _clearing(core: RobotCore, now: float, out: Outputs) -> None:
     assert core.clear_ticket is not None
     ticket, person, since = core.clear_ticket
     state = core.watch.state
-    inputs = state is not None and (state.emergency_stop or state.safeguard)
-    if (
-        state is not None
-        and core.watch.fresh
-        and state.t > since
-        and not state.fault
-        and core.watch.standing
-        and not inputs
-    ):
+    quiet = state is not None and not (state.fault or state.emergency_stop or state.safeguard)
+    if state is not None and quiet and state.t > since and core.watch.standing:
         core.clear_ticket = None
         core.clear(person, ticket, out)
     elif now - since > CLEAR_TIME:
