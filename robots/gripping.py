@@ -36,6 +36,7 @@ class Gripper:
         self._grip: Grip | None = None
         self._started = 0.0
         self._width = math.nan
+        self._from_width = math.nan
         self._still_since = 0.0
         self._gone_since: float | None = None
         self.held: PartGeometry | None = None
@@ -71,13 +72,15 @@ class Gripper:
     def start(self, grip: Grip, now: float) -> None:
         """Begin a grip that was not refused."""
         self._grip, self._started = grip, now
-        self._width, self._still_since = math.nan, now
+        self._width, self._still_since, self._from_width = math.nan, now, math.nan
 
     def step(self, now: float, state: DriverState) -> Outcome | None:
         """Follow the grip under way with a fresh state; return how it ended, once."""
         grip = self._grip
         if grip is None or state.t <= self._started:
             return None
+        if math.isnan(self._from_width):
+            self._from_width = state.gripper_width
         if not abs(state.gripper_width - self._width) <= 2e-4:
             self._width, self._still_since = state.gripper_width, now
         settled = now - self._still_since >= SETTLED
@@ -91,7 +94,9 @@ class Gripper:
                 ),
                 None,
             )
-        if there and grip.part is None and (settled or now - self._started >= 0.04):
+        # Fingers that meet something on the way have done what they could; fingers that never moved have not.
+        moved = abs(state.gripper_width - self._from_width) > WIDTH_TOLERANCE
+        if grip.part is None and (there and now - self._started >= 0.04 or settled and moved):
             return self._end(Outcome("done", "", ""), None)
         if now - self._started > TIMEOUT:
             text = f"the fingers stand at {state.gripper_width * 1e3:.1f} mm instead of {grip.width * 1e3:.1f} mm"

@@ -50,6 +50,15 @@ def test_fingers_that_never_arrive_report_it() -> None:
     assert (status.verdict, status.code) == ("failed", "grip_timeout")
 
 
+def test_opening_against_something_is_done_where_the_fingers_settle() -> None:
+    b = holding()
+    grip = b.driver.grip
+    b.driver.grip = lambda width, force: grip(min(width, 0.056), force)  # type: ignore[method-assign]
+    assert b.ask(b.client.grip(0.058, 0.0, b.now, release=True)).verdict == "done"
+    assert b.state.gripper_width == pytest.approx(0.056)
+    assert b.state.held is None
+
+
 @pytest.mark.requirement("ROB-11")
 def test_a_held_part_is_let_go_only_on_purpose_and_never_by_a_stop() -> None:
     b = holding()
