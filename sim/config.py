@@ -43,7 +43,7 @@ class RefereeOptions(Strict):
     """A stop never counts longer than this, s."""
     drive_delay: Annotated[float, Field(ge=0.0, le=0.5)] = 0.02
     """Setpoint to motion, s; added to the braking profile that excuses motion after a justified moment."""
-    brake_ramp: Annotated[float, Field(ge=0.0, le=1.0)] = 0.06
+    brake_ramp: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     """Time the rate's jerk limit takes to build the full deceleration up, s."""
 
 

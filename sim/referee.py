@@ -221,15 +221,19 @@ class Referee:
         return o.human_speed if distance > o.near_distance else o.human_speed_near
 
     def _stop_time(self, dq: F64) -> float:
-        """T_s: the shortest time in which all joints can be brought to rest, s."""
-        return min(float((np.abs(dq) / self._shortest).max()), self.options.brake_time_cap)
+        """T_s: the shortest time in which all joints can be brought to rest, s. No stop begins before the drives act,
+        nor at full deceleration."""
+        o = self.options
+        longest = float((np.abs(dq) / self._shortest).max())
+        return min(o.drive_delay + o.brake_ramp + longest, o.brake_time_cap)
 
     def _is_justified(self, t: float, arm: ArmTruth, cloud: Cloud, stop: float) -> bool:
         """The rule of the module's head, for `_SAMPLES` instants of the reaction time."""
         stages = [cloud]
         for share in (0.5, 1.0):
-            # Constant deceleration: after the share s of the stopping time the joints went dq T_s (s - s^2 / 2).
-            q = arm.q + arm.dq * stop * (share - 0.5 * share * share)
+            # Full speed until the drives act, then half of it on average.
+            free = self.options.drive_delay
+            q = arm.q + arm.dq * (free + (stop - free) * (share - 0.5 * share * share))
             stages.append(self._arm.at(q, arm.fingers, arm.held))
         count = len(self._history)
         picks = sorted({round(k * (count - 1) / (_SAMPLES - 1)) for k in range(_SAMPLES)}, reverse=True)

@@ -75,7 +75,7 @@ class TwinNode:
         self.scenario = load_scenario(scenario)
         self.seed = self.scenario.seed if seed is None else seed
         arm = arm_spec(str(robot["model"]))
-        home = [math.radians(v) for v in robot["home_deg"]]
+        home = [math.radians(v) for v in robot.get("home_deg") or arm.home_deg]
         self.world = World(workcell, arm, home, self.options.physics_hz)
         self.world.set_finger_speed(self.options.finger_speed)
         limits = DriveLimits(

@@ -111,7 +111,14 @@ class World:
 
     def _load_arm(self, home: list[float]) -> None:
         client = self._client
-        self.body = int(p.loadURDF(str(self.arm.urdf), useFixedBase=True, physicsClientId=client))
+        self.body = int(
+            p.loadURDF(
+                str(self.arm.urdf),
+                baseOrientation=p.getQuaternionFromEuler([0.0, 0.0, self.arm.base_yaw]),
+                useFixedBase=True,
+                physicsClientId=client,
+            )
+        )
         info = [p.getJointInfo(self.body, i, physicsClientId=client) for i in range(self._joint_count())]
         by_joint = {row[1].decode(): row for row in info}
         self.link_names = [p.getBodyInfo(self.body, physicsClientId=client)[0].decode()] + [
@@ -211,7 +218,7 @@ class World:
             physicsClientId=self._client,
         )
         zero = (0.0, 0.0, 0.0)
-        base = (zero, (0.0, 0.0, 0.0, 1.0), zero, zero, zero)
+        base = (zero, p.getQuaternionFromEuler([0.0, 0.0, self.arm.base_yaw]), zero, zero, zero)
         rows = [base] + [(s[4], s[5], s[6], s[7], s[0]) for s in states]
         position, quaternion, linear, angular, com = (np.array([r[i] for r in rows]) for i in range(5))
         return LinkMotion(position, quaternion, linear, angular, com)
