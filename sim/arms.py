@@ -105,6 +105,8 @@ def _with_gripper(source: Path, flange: str, flange_z: float = 0.0) -> Path:
         return f'filename="{(source.parent / name).resolve()}"'
 
     text = re.sub(r'filename="([^"]+)"', absolute, text)
+    # Attributes of another simulator, whose prefix the file does not declare.
+    text = text.replace("drake:", "drake_")
     # PyBullet takes a link without inertia for 1 kg and 1 kg m^2.
     tiny = '<mass value="0.001"/><inertia ixx="1e-6" ixy="0" ixz="0" iyy="1e-6" iyz="0" izz="1e-6"/>'
     text = re.sub(r'<link name="([^"]+)"\s*/>', rf'<link name="\1"><inertial>{tiny}</inertial></link>', text)

@@ -26,7 +26,7 @@ from sim.body import load_body
 from sim.config import RefereeOptions
 from sim.contract import RefereeReport
 from sim.linkage import Linkage
-from sim.referee_geometry import NARROW, ArmPoints, Cloud, NarrowPhase, PersonPoints, least_gap, nearest
+from sim.referee_geometry import NARROW, ArmPoints, Cloud, NarrowPhase, PersonPoints, group_speeds, least_gap, nearest
 
 F64 = NDArray[np.float64]
 MOVING = 0.010
@@ -140,16 +140,12 @@ class Referee:
 
     def _link_speeds(self, t: float, cloud: Cloud) -> F64:
         """Speed of the fastest point of each group since the last step, m/s."""
-        speeds = np.zeros(len(cloud.radius))
         if self._last is None or t <= self._last[0]:
-            return speeds
+            return np.zeros(len(cloud.radius))
         before = self._last[1]
         # A part that was just gripped or let go has no counterpart; the links always have.
         groups = min(len(cloud.radius), len(before.radius))
-        n = cloud.start[groups]
-        moved = np.linalg.norm(cloud.points[:n] - before.points[:n], axis=1) / (t - self._last[0])
-        speeds[:groups] = np.maximum.reduceat(moved, cloud.start[:groups])
-        return speeds
+        return np.asarray(group_speeds(cloud.points, before.points, cloud.start, groups, t - self._last[0]))
 
     def _count_outside(self, t: float, people: list[PersonTruth]) -> None:
         """A step counts if any bone of anyone moved faster than the configured human speed."""

@@ -120,8 +120,7 @@ class PersonPoints:
 
     def balls(self, bones: F64) -> tuple[F64, F64]:
         """Bounding balls of the segments: centres (g, 3), radii (g,)."""
-        t = bones[self.bones]
-        return np.einsum("gij,gj->gi", t[:, :, :3], self._centre) + t[:, :, 3], self._radius
+        return _moved(self._centre, self.bones, bones), self._radius
 
     def at(self, bones: F64) -> Cloud:
         """Skin points for bone transforms (104, 3, 4)."""
@@ -139,6 +138,22 @@ def _moved(local: F64, owner: I64, poses: F64) -> F64:
         for k in range(3):
             out[i, k] = m[k, 0] * x + m[k, 1] * y + m[k, 2] * z + m[k, 3]
     return out
+
+
+@njit(cache=True)
+def group_speeds(now: F64, before: F64, start: I64, groups: int, dt: float) -> F64:
+    """Speed of the fastest point of each of the first `groups` groups between two sets of points, m/s."""
+    speeds = np.zeros(len(start) - 1)
+    for g in range(groups):
+        fastest = 0.0
+        for i in range(start[g], start[g + 1]):
+            d = 0.0
+            for k in range(3):
+                e = now[i, k] - before[i, k]
+                d += e * e
+            fastest = max(fastest, d)
+        speeds[g] = np.sqrt(fastest) / dt
+    return speeds
 
 
 @njit(cache=True)

@@ -101,6 +101,9 @@ class TwinNode:
         self._look_due = now
         self._touching: set[tuple[str, str]] = set()
         self._fault = ""
+        self._parts: list[PartPose] = []
+        self._parts_due = now
+        self._parts_still_at = now + 1.0
         self._quiet: dict[str, float] = {}
         self._start = now + self.options.start_people
         self.people = people_of(self.scenario, workcell.floor, self.seed)
@@ -228,11 +231,19 @@ class TwinNode:
     # ------------------------------------------------------------ truth
 
     def _scene(self, now: float) -> Scene:
-        parts = [
-            PartPose(part.name, part.kind, (*at, *turn))
-            for part, (at, turn) in zip(self.world.parts, self.world.part_poses().values(), strict=True)
-        ]
-        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(), parts)
+        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(), self._parts_now(now))
+
+    def _parts_now(self, now: float) -> list[PartPose]:
+        """Every part every 0.1 s; in between only while one is held or has just been let go."""
+        if self.world.held:
+            self._parts_still_at = now + 2.0
+        if now >= self._parts_due - 1e-9 or now <= self._parts_still_at or not self._parts:
+            self._parts_due = now + 0.1
+            self._parts = [
+                PartPose(part.name, part.kind, (*at, *turn))
+                for part, (at, turn) in zip(self.world.parts, self.world.part_poses().values(), strict=True)
+            ]
+        return self._parts
 
     def people_now(self) -> list[BodyPose]:
         """Poses of the people at the last step."""
