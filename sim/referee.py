@@ -6,10 +6,10 @@ have reached the arm before it stands still:
 
     distance(person(tau), arm over its stopping path from t)  >=  v_h (t - tau + T_s)
 
-That is S_p of ISO/TS 15066 with C = Z_d = Z_r = 0, the robot's S_r and S_s measured instead of bounded, and T_s the
-shortest stop the arm is capable of: what falls short of it is wrong whatever the system's own, larger terms were. A
-moment that is not justified is still excused while the arm follows full braking from the last justified one. What is
-neither counts as a `psd_violation`. See docs/decisions/0201-referee.md.
+That is S_p of ISO/TS 15066 with C = Z_d = Z_r = 0 and the robot's S_r and S_s measured instead of bounded: what falls
+short of it is wrong whatever the system's own, larger terms were. T_s is the configured full braking. A moment that is
+not justified is still excused while the arm follows that braking from the last justified one. What is neither counts
+as a `psd_violation`. See docs/decisions/0201-referee.md.
 """
 
 from __future__ import annotations
@@ -32,10 +32,8 @@ F64 = NDArray[np.float64]
 MOVING = 0.010
 """A link whose fastest point is slower than this stands, m/s."""
 NEVER = 1e9
-NEAR = 0.05
-"""People whose bounding balls come nearer than this are measured on every step, m..."""
 _WIDE_EVERY = 8
-"""... others on every 8th, unless the bound is too small to justify the arm's motion."""
+"""The exact distance is measured on every 8th step, and whenever a bound is too small to justify the arm's motion."""
 _SAMPLES = 6
 """How many instants of the reaction time are tried, the newest and the oldest among them."""
 
@@ -71,21 +69,15 @@ class Referee:
     """Fed once a step with truth; `report` gives the account so far. Pure but for the narrow phase's client."""
 
     def __init__(
-        self,
-        linkage: Linkage,
-        options: RefereeOptions,
-        shortest_stop: Sequence[float],
-        guaranteed_stop: Sequence[float],
-        narrow: bool = True,
+        self, linkage: Linkage, options: RefereeOptions, deceleration: Sequence[float], narrow: bool = True
     ) -> None:
-        """`shortest_stop`: largest joint decelerations the arm is capable of (T_s of S_p), rad/s^2;
-        `guaranteed_stop`: those a full braking is configured to reach at least (the excuse), rad/s^2. The options
-        replace both. `narrow` off: distances below 8 cm come from surface points alone."""
+        """`deceleration`: joint decelerations of a full braking, rad/s^2, where the options give none. `narrow` off:
+        distances below 8 cm come from surface points alone."""
         self.options = options
-        self._guaranteed = np.array(options.brake_deceleration or guaranteed_stop, dtype=np.float64)
-        self._shortest = np.array(options.shortest_stop or shortest_stop, dtype=np.float64)
+        self._deceleration = np.array(options.brake_deceleration or deceleration, dtype=np.float64)
         self._arm = ArmPoints(linkage)
         self._narrow = NarrowPhase(self._arm) if narrow else None
+        self._fastest_human = max(options.human_speed, options.human_speed_near)
         self._people: dict[str, PersonPoints] = {}
         self._history: deque[_Past] = deque()
         self._last: tuple[float, Cloud, dict[str, F64]] | None = None
@@ -115,7 +107,7 @@ class Referee:
         moving = bool((speeds > MOVING).any())
         stop = self._stop_time(arm.dq)
         # The arm's nearest point can come closer by no more than its fastest point travels while stopping.
-        need = (max(self.options.human_speed, self.options.human_speed_near) + float(speeds.max())) * stop
+        need = (self._fastest_human + float(speeds.max())) * stop if moving else -math.inf
         distance = self._separation(t, arm, cloud, people, speeds, need)
         if not moving:
             self._justify(t, arm)
@@ -168,18 +160,19 @@ class Referee:
         """True distance now, or a lower bound of it that is at least `need`; counts contacts."""
         least = math.inf
         touching: set[str] = set()
+        wide = self._step % _WIDE_EVERY == 0
         for person in people:
             points = self._points_of(person)
-            bound = least_gap(cloud.centre, cloud.radius, *points.balls(person.bones))
-            nearer = bound < self._min and (bound < NEAR or self._step % _WIDE_EVERY == 0)
-            if bound >= need and not nearer:
+            bound = float(least_gap(cloud.centre, cloud.radius, *points.balls(person.bones)))
+            if bound >= need and not (wide and bound < self._min):
                 least = min(least, bound)
                 continue
             distance, link, segment = nearest(cloud, points.at(person.bones), 10.0)
             if distance < NARROW and self._narrow is not None:
-                distance = min(distance, self._touched(arm, points, person, cloud, speeds, touching))
-            elif distance <= 0.0 and speeds[link] > MOVING:
-                touching.add(person.name)
+                exact = self._narrow.distances(arm.q, arm.fingers, cloud, points, person.bones)
+                distance = min(distance, float(exact.min()))
+                for group in np.flatnonzero((exact <= 0.0) & (speeds > MOVING)):
+                    touching.add(f"{person.name}/{self._arm.names[group]}")
             least = min(least, distance)
             if distance < self._min:
                 self._min = distance
@@ -188,40 +181,20 @@ class Referee:
         self._touching = touching
         return least
 
-    def _touched(
-        self,
-        arm: ArmTruth,
-        points: PersonPoints,
-        person: PersonTruth,
-        cloud: Cloud,
-        speeds: F64,
-        touching: set[str],
-    ) -> float:
-        """Distance from the hulls of all links near the person; adds the person to `touching` on a moving contact."""
-        assert self._narrow is not None
-        centre, radius = points.balls(person.bones)
-        least = math.inf
-        for link in range(len(cloud.radius)):
-            if least_gap(cloud.centre[link : link + 1], cloud.radius[link : link + 1], centre, radius) > NARROW:
-                continue
-            distance = self._narrow.distance(arm.q, arm.fingers, link, points, person.bones)
-            least = min(least, distance)
-            if distance <= 0.0 and speeds[link] > MOVING:
-                touching.add(f"{person.name}/{self._arm.names[link]}")
-        return least
-
     # ------------------------------------------------------------ justification
 
     def _human_speed(self, distance: float) -> float:
         o = self.options
         return o.human_speed if distance > o.near_distance else o.human_speed_near
 
+    def _braking(self, dq: F64) -> float:
+        """Duration of the deceleration of a full braking from `dq`, s, after delay and ramp."""
+        longest = float((np.abs(dq) / self._deceleration).max())
+        return min(max(longest, self.options.brake_floor), self.options.brake_time_cap)
+
     def _stop_time(self, dq: F64) -> float:
-        """T_s: the shortest time in which all joints can be brought to rest, s. No stop begins before the drives act,
-        nor at full deceleration."""
-        o = self.options
-        longest = float((np.abs(dq) / self._shortest).max())
-        return min(o.drive_delay + o.brake_ramp + longest, o.brake_time_cap)
+        """T_s of a full braking from `dq`, s: until the drives act, until the deceleration is built up, and that."""
+        return self.options.drive_delay + self.options.brake_ramp + self._braking(dq)
 
     def _is_justified(self, t: float, arm: ArmTruth, cloud: Cloud, stop: float) -> bool:
         """The rule of the module's head, for `_SAMPLES` instants of the reaction time."""
@@ -240,8 +213,12 @@ class Referee:
             for person in past.people:
                 points = self._points_of(person)
                 skin = points.at(person.bones)
+                enough = self._fastest_human * (t - past.t + stop)
                 for stage in stages:
-                    d, link, segment = nearest(stage, skin, 10.0)
+                    d, link, segment = nearest(stage, skin, enough)
+                    if link < 0:
+                        worst = max(worst, 0.0)
+                        continue
                     need = self._human_speed(d) * (t - past.t + stop)
                     if need - d > worst:
                         worst = need - d
@@ -261,9 +238,8 @@ class Referee:
         speed = self._justified_speed
         if len(speed) != len(arm.dq):
             return False
-        longest = max(float((speed / self._guaranteed).max()), o.brake_floor)
         elapsed = t - self._justified_at - o.drive_delay - o.brake_ramp
-        left = 1.0 if elapsed <= 0.0 else max(0.0, 1.0 - elapsed / longest)
+        left = 1.0 if elapsed <= 0.0 else max(0.0, 1.0 - elapsed / self._braking(speed))
         return bool((np.abs(arm.dq) <= speed.max() * left + 0.02).all())
 
     # ------------------------------------------------------------ account

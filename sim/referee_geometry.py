@@ -229,23 +229,31 @@ class NarrowPhase:
         shape = p.createCollisionShape(p.GEOM_MESH, vertices=corners.tolist(), physicsClientId=self._client)
         return int(p.createMultiBody(0, shape, physicsClientId=self._client))
 
-    def distance(self, q: F64, fingers: float, group: int, person: PersonPoints, bones: F64) -> float:
-        """Signed distance between one link (group of `ArmPoints`) and all segments of a person near it; inf if beyond
-        `NARROW`."""
-        if group >= len(self._links):
-            return np.inf
+    def distances(self, q: F64, fingers: float, cloud: Cloud, person: PersonPoints, bones: F64) -> F64:
+        """Signed distance (m) of every group of the arm to a person; inf where it is beyond `NARROW`. What is held has
+        no hull here."""
         if person.name not in self._people:
             self._people[person.name] = [
                 self._hull(s.vertices) for s in segments(person.body) if s.name in person.segments
             ]
-        pose = self._arm.linkage.poses(q, fingers)[self._arm.links[group]]
-        self._place(self._links[group], pose[:3])
-        best = np.inf
-        for body, bone in zip(self._people[person.name], person.bones, strict=True):
-            self._place(body, bones[bone])
-            found = p.getClosestPoints(self._links[group], body, NARROW, physicsClientId=self._client)
-            best = min([best, *(float(c[8]) for c in found)])
-        return best
+        centre, radius = person.balls(bones)
+        gaps = np.linalg.norm(cloud.centre[:, None] - centre[None], axis=2) - cloud.radius[:, None] - radius[None]
+        poses = self._arm.linkage.poses(q, fingers)
+        result = np.full(len(cloud.radius), np.inf)
+        placed: set[int] = set()
+        for link, link_body in enumerate(self._links):
+            near = np.flatnonzero(gaps[link] < NARROW)
+            if not len(near):
+                continue
+            self._place(link_body, poses[self._arm.links[link], :3])
+            for segment in near.tolist():
+                body = self._people[person.name][segment]
+                if segment not in placed:
+                    self._place(body, bones[person.bones[segment]])
+                    placed.add(segment)
+                found = p.getClosestPoints(link_body, body, NARROW, physicsClientId=self._client)
+                result[link] = min([result[link], *(float(c[8]) for c in found)])
+        return result
 
     def _place(self, body: int, pose: F64) -> None:
         turn = to_quaternion(pose[:, :3])

@@ -108,9 +108,7 @@ class TwinNode:
         self._start = now + self.options.start_people
         self.people = people_of(self.scenario, workcell.floor, self.seed)
         self._bones: list[PersonTruth] = []
-        self.referee = Referee(
-            load_linkage(arm), self.options.referee, [2.0 * v for v in arm.brake], arm.brake, bool(self.people)
-        )
+        self.referee = Referee(load_linkage(arm), self.options.referee, [2.0 * v for v in arm.brake], bool(self.people))
         self._account = self.referee.report(now)
         self._connect(ports)
 
