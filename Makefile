@@ -1,0 +1,55 @@
+# Everything happens in .venv/; `make run` and `make test` set it up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup run test bench lint format system lock clean
+
+help:
+	@echo "make run     kit six parts in the twin while a person walks up; ends with a summary and pictures"
+	@echo "make test    lint, types, import contracts, all tests"
+	@echo "make bench   timings and memory"
+	@echo "make lint    lint, types and import contracts alone"
+	@echo "make setup   .venv with the locked packages, system libraries where permitted"
+	@echo "make lock    resolve the dependencies of pyproject.toml anew into requirements.lock"
+
+setup: system $(STAMP)
+
+system:
+	@sh scripts/system_libraries.sh
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+run: setup
+	$(BIN)/cell run recipes/library/kitting.yaml --lockstep --seed 1
+
+test: setup lint
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+bench: setup
+	$(BIN)/python -m pytest -q -s -p no:cacheprovider tests/benchmarks
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --extra dev --python-version 3.11 \
+		--output-file requirements.lock pyproject.toml requirements-build.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis runs

@@ -1,0 +1,354 @@
+"""The command `cell`. Only arguments are dealt with here; what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+OK, FAILED, BAD_INPUT = 0, 1, 2
+
+app = typer.Typer(
+    name="cell",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""Run a human-robot collaborative cell: a recipe, a robot, cameras that watch for people.
+
+Start here:
+
+* `cell doctor` - is everything installed?
+* `cell check recipes/library/kitting.yaml` - would the recipe work in this cell?
+* `cell run recipes/library/kitting.yaml` - run it in the digital twin, with a visitor.
+* `cell replay runs/<folder>` - look at a finished run again.
+
+Exit codes: 0 all went well, 1 the run failed, 2 bad input or a missing prerequisite (nothing has moved).
+
+This is engineering software, not a certified safety function.""",
+)
+
+CellOption = Annotated[
+    Path | None, typer.Option("--cell", metavar="FILE", help="Cell file; left out: the demo cell of the package.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Formula parameter, such as varieties=cube_red,bar_blue. Repeatable."
+    ),
+]
+RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder that receives one folder a run.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Recipe file, or its name in the cell's library.")
+]
+
+
+class BadInput(Exception):
+    """An argument that cannot be used."""
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    cell: CellOption = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Who comes into the twin; `none`: nobody. Left out: the cell file's."),
+    ] = None,
+    person: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLIP", help="A person moved by a BVH, a .joints_m.npz or a named pybullet clip. Repeatable."
+        ),
+    ] = None,
+    person_at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y,YAW", help="Where the person before it starts: m, m, degrees in the cell frame."),
+    ] = None,
+    person_start: Annotated[
+        list[str] | None, typer.Option(metavar="S", help="When the person before it starts, s.")
+    ] = None,
+    person_loop: Annotated[
+        bool, typer.Option("--person-loop", help="The clip of the person before it repeats.")
+    ] = False,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many batches.")] = 1,
+    settings: SetOption = None,
+    lockstep: Annotated[
+        bool, typer.Option("--lockstep/--live", help="Simulated time in one process, or real time in many.")
+    ] = True,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Of everything random.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the summary here.")] = None,
+    perception: Annotated[
+        str, typer.Option(metavar="rendered|surface", help="Depth pictures of the twin, or points on its people.")
+    ] = "rendered",
+    confirm_clear: Annotated[
+        bool,
+        typer.Option("--confirm-clear/--no-confirm-clear", help="You have looked: nobody is in the unseen space."),
+    ] = True,
+    time_limit: Annotated[
+        float, typer.Option(metavar="S", min=1.0, max=86400.0, help="Give the run up after this time of the cell.")
+    ] = 600.0,
+    runs: RunsOption = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live display.")] = False,
+) -> None:
+    """Run a recipe. The demo cell is a digital twin; with a real robot only the cell file differs.
+
+    Examples:
+
+    * `cell run kitting` - the demo: six parts, a visitor reaches over the tray
+
+    * `cell run kitting --scenario none --batch 3 --perception surface`
+
+    * `cell run kitting --person walk.bvh --person-at 1.6,0,180 --person-start 4 --person-loop --seed 7 --json a.json`
+
+    * `cell run kitting --set varieties=cube_red,post_white --live`
+    """
+    if person_at or person_start or person_loop:
+        raise BadInput("--person-at, --person-start and --person-loop belong behind the --person they are for")
+    if perception not in ("rendered", "surface"):
+        raise BadInput(f"--perception: {perception!r} is neither rendered nor surface")
+    from cell.commands.run import run_recipe
+    from cell.options import RunOptions
+
+    options = RunOptions(
+        recipe=Path(recipe),
+        cell=cell,
+        scenario=scenario,
+        people=tuple(person_of(text) for text in person or ()),
+        batches=batch,
+        settings=settings_of(settings or ()),
+        mode="lockstep" if lockstep else "live",
+        seed=seed,
+        perception="surface" if perception == "surface" else "rendered",
+        json=json_file,
+        runs=runs,
+        confirm_clear=confirm_clear,
+        time_limit=time_limit,
+        quiet=quiet,
+    )
+    raise typer.Exit(run_recipe(options))
+
+
+@app.command()
+def up(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Recipe to load; a person starts it.")
+    ] = None,
+    cell: CellOption = None,
+    scenario: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Who comes into the twin.")] = None,
+    settings: SetOption = None,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, max=1000)] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1)] = 1,
+    perception: Annotated[str, typer.Option(metavar="rendered|surface")] = "rendered",
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Start all nodes of a cell as processes, in real time, until Ctrl-C. Nothing starts to move by itself."""
+    if perception not in ("rendered", "surface"):
+        raise BadInput(f"--perception: {perception!r} is neither rendered nor surface")
+    from cell.commands.run import bring_up
+    from cell.options import RunOptions
+
+    options = RunOptions(
+        recipe=Path(recipe) if recipe is not None else None,
+        cell=cell,
+        scenario=scenario,
+        batches=batch,
+        settings=settings_of(settings or ()),
+        mode="live",
+        seed=seed,
+        perception="surface" if perception == "surface" else "rendered",
+        runs=runs,
+    )
+    raise typer.Exit(bring_up(options))
+
+
+@app.command()
+def check(
+    recipe: RecipeArgument,
+    cell: CellOption = None,
+    settings: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result.")] = False,
+) -> None:
+    """Analyse a recipe for a cell: all problems at once, each with file and line, and the predicted cycle time.
+
+    Example: `cell check kitting --set varieties=cube_red,bar_blue`
+    """
+    from cell.commands.check import check_recipe
+
+    raise typer.Exit(check_recipe(recipe, cell, settings_of(settings or ()), as_json))
+
+
+@app.command()
+def doctor(
+    cell: CellOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result.")] = False,
+) -> None:
+    """Look at libraries, rendering, scheduler rights, cameras and model files: what is there, and what to do."""
+    from cell.commands.doctor import examine
+
+    raise typer.Exit(examine(cell, as_json))
+
+
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/2026-01-31_12-00-00.")],
+    picture: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the timeline here.")] = None,
+    events: Annotated[bool, typer.Option("--events", help="List every event.")] = False,
+) -> None:
+    """Show a finished run again from its recording and ledger.
+
+    Example: `cell replay runs/2026-01-31_12-00-00 --events`
+    """
+    from cell.commands.replay import show_run
+
+    raise typer.Exit(show_run(folder, picture, events))
+
+
+@app.command()
+def robots() -> None:
+    """List the arms whose models are installed, and the drivers."""
+    from cell.commands.robots import list_robots
+
+    raise typer.Exit(list_robots())
+
+
+# ---------------------------------------------------------------- arguments that belong together
+
+
+PERSON_OPTIONS: dict[str, str] = {"--person-at": "at", "--person-start": "start", "--person-loop": "loop"}
+
+
+def group_people(arguments: Sequence[str]) -> list[str]:
+    """Fold each `--person CLIP --person-at A --person-start S --person-loop` into one `--person` with a JSON value.
+
+    The parser of options forgets which `--person-at` stood behind which `--person`. Raises BadInput.
+    """
+    result: list[str] = []
+    people: dict[int, dict[str, Any]] = {}
+    where = -1
+    rest = [part for argument in arguments for part in _split(argument)]
+    while rest:
+        item = rest.pop(0)
+        if item == "--person":
+            result += ["--person", ""]
+            where = len(result) - 1
+            people[where] = {"clip": _value(item, rest)}
+        elif item in PERSON_OPTIONS and where >= 0:
+            people[where][PERSON_OPTIONS[item]] = True if item == "--person-loop" else _value(item, rest)
+        else:
+            result.append(item)
+    for index, found in people.items():
+        result[index] = json.dumps(found)
+    return result
+
+
+def _split(argument: str) -> list[str]:
+    name, equals, value = argument.partition("=")
+    return [name, value] if equals and (name == "--person" or name in PERSON_OPTIONS) else [argument]
+
+
+def _value(name: str, rest: list[str]) -> str:
+    if not rest:
+        raise BadInput(f"{name} needs a value")
+    return rest.pop(0)
+
+
+def person_of(text: str) -> Any:
+    """Return the PersonOption a folded `--person` stands for. Raises BadInput."""
+    import math
+
+    from cell.options import PersonOption
+
+    given = json.loads(text)
+    values: dict[str, Any] = {"clip": given["clip"], "loop": bool(given.get("loop", False))}
+    try:
+        if "at" in given:
+            x, y, yaw = (float(part) for part in given["at"].split(","))
+            values["at"] = (x, y, yaw)
+        if "start" in given:
+            values["start"] = float(given["start"])
+    except ValueError:
+        raise BadInput(
+            f"--person {given['clip']}: --person-at is x,y,yaw in m, m, degrees; --person-start is s"
+        ) from None
+    numbers = [*values.get("at", ()), values.get("start", 0.0)]
+    if not all(math.isfinite(v) and abs(v) <= 1e4 for v in numbers) or values.get("start", 0.0) < 0.0:
+        raise BadInput(f"--person {given['clip']}: numbers must be finite and of sensible size, the start not negative")
+    return PersonOption(**values)
+
+
+def settings_of(texts: Sequence[str]) -> dict[str, str]:
+    """Return `NAME=VALUE` texts as a dictionary. Raises BadInput."""
+    result: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise BadInput(f"--set {text}: write it as name=value")
+        if name.strip() in result:
+            raise BadInput(f"--set {name.strip()} is given twice")
+        result[name.strip()] = value
+    return result
+
+
+# ---------------------------------------------------------------- entry
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command. Ends the process with one of the exit codes above."""
+    sys.exit(guarded(lambda: _typer(list(sys.argv[1:] if arguments is None else arguments))))
+
+
+def _typer(arguments: list[str]) -> int:
+    import click
+
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=group_people(arguments), prog_name="cell", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except click.exceptions.Abort:
+        return FAILED
+    return result if isinstance(result, int) else OK
+
+
+def guarded(action: Callable[[], int]) -> int:
+    """Run `action`; an error that a person can act on becomes its text and an exit code, not a traceback."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print("ended by Ctrl-C", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        return FAILED
+    except BadInput as error:
+        print(f"cell: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except Exception as error:  # decided below: what is not meant for people is raised again
+        if not _for_people(error):
+            raise
+        print(f"cell: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _for_people(error: Exception) -> bool:
+    """Errors whose text says cause and remedy; their modules are loaded only if they were needed."""
+    names = (
+        ("cell.yamlfile", "FileErrors"),
+        ("cell.session", "SessionError"),
+        ("cell.bus.ports", "BusError"),
+        ("cell.ledger", "LedgerError"),
+        ("cell.recorder", "RecordError"),
+        ("robots.contract", "DriverError"),
+        ("perception.contract", "CameraError"),
+    )
+    kinds = [getattr(sys.modules[module], name) for module, name in names if module in sys.modules]
+    return isinstance(error, tuple(kinds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The controller's node: ports round `unit.Unit`. One session with the robot node, one service for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from cell.bus.messages import PROTOCOL_VERSION, Heartbeat, Hello, Reply
+from cell.bus.ports import Incoming, Ports
+from cell.config import LoadedCell
+from cell.contract import (
+    NODE,
+    SERVICE,
+    TOPIC_LEDGER,
+    TOPIC_STATUS,
+    AcknowledgeAlarm,
+    AnswerConfirm,
+    CellRequest,
+    CellStatus,
+    ChooseRecovery,
+    Command,
+    LedgerStatus,
+    SetUnitMode,
+)
+from cell.packml import Refused
+from cell.sequencer import Frozen
+from cell.session import Session
+from cell.unit import Unit
+from cell.yamlfile import FileErrors
+from perception.contract import SERVICE as PERCEPTION_SERVICE
+from perception.contract import TOPIC_EXPECTED, TOPIC_OBSERVATION, ConfirmClear, ExpectedParts, Observation
+from recipes.analysis import check
+from recipes.contract import CellView
+from recipes.expand import LoadedRecipe, load_recipe
+from recipes.formula import parse_settings
+from robots.client import RobotClient
+from robots.contract import ARM, ClearFault, SetOverride
+from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
+from safety.contract import SafetyStatus
+
+STATUS_PERIOD = 0.1
+EXPECTED_PERIOD = 0.5
+
+
+class ControllerNode:
+    """Shell of the controller.
+
+    Args:
+        ports: the node's connections.
+        cell: what recipes know of the cell.
+        session: random id of this life of the controller (fixed in lock-step runs).
+        frozen: recipe, formula and analysis that Start runs; None: none is loaded.
+        robot: name of the robot node.
+        issuers: names of the safety supervisors, as the robot node knows them.
+        watched: nodes whose heartbeat must not fall silent.
+        period: time between two steps, s.
+    """
+
+    name = NODE
+
+    def __init__(
+        self,
+        ports: Ports,
+        cell: CellView,
+        session: str,
+        frozen: Frozen | None = None,
+        robot: str = ARM,
+        issuers: Sequence[str] = ("supervisor",),
+        watched: Sequence[str] = (),
+        period: float = 0.02,
+    ) -> None:
+        self.period = period
+        self._link = RobotClient(ports, "controller", session, robot)
+        self._events = ports.event_source()
+        self.unit = Unit(cell, self._link, self._events.emit, frozenset(issuers), frozen)
+        self._safety = ports.subscriber(TOPIC_SAFETY, SafetyStatus)
+        self._observation = ports.subscriber(TOPIC_OBSERVATION, Observation)
+        self._ledger = ports.subscriber(TOPIC_LEDGER, LedgerStatus)
+        self._heartbeats = {node: ports.subscriber(f"heartbeat.{node}", Heartbeat) for node in watched}
+        self.unit.seen.heartbeats = dict.fromkeys(watched, -1e9)
+        self._service = ports.responder(SERVICE, CellRequest)
+        self._perception = ports.requester(PERCEPTION_SERVICE, session)
+        self._perception_hello = ""
+        self._session = session
+        self._status = ports.publisher(TOPIC_STATUS, CellStatus)
+        self._expected = ports.publisher(TOPIC_EXPECTED, ExpectedParts)
+        self._status_at = self._expected_at = -1e9
+        self._shown: tuple[object, ...] = ()
+        self._parts_version = -1
+        self._relayed: dict[str, tuple[Incoming, str]] = {}
+
+    def step(self, now: float) -> None:
+        self._take(now)
+
+        for request in self._service.requests():
+            self._serve(request, now)
+        self._relay(now)
+        self.unit.step(now)
+        self._publish(now)
+
+    # ------------------------------------------------------------ in
+
+    def _take(self, now: float) -> None:
+        seen = self.unit.seen
+        self._link.poll(now)
+        seen.state, seen.state_at = self._link.state, self._link.state_received
+        status = self._safety.take()
+        if status is not None:
+            seen.take_status(status.body, status.boot, now)
+        observation = self._observation.take()
+        if observation is not None:
+            seen.take_observation(observation.body, now)
+        ledger = self._ledger.take()
+        if ledger is not None:
+            seen.ledger = ledger.body
+        for node, inbox in self._heartbeats.items():
+            beat = inbox.take()
+            if beat is not None and beat.body.ok:
+                seen.heartbeats[node] = now
+
+    def _serve(self, request: Incoming, now: float) -> None:
+        try:
+            done = self._do(request, now)
+        except Refused as refusal:
+            self._service.reply(request.client, Reply(request.id, "rejected", str(refusal)))
+            return
+        self._service.reply(request.client, Reply(request.id, "accepted"))
+        if done:
+            self._service.reply(request.client, Reply(request.id, "done"))
+
+    def _do(self, request: Incoming, now: float) -> bool:
+        """Carry a request out; False if its `done` comes later. Raises Refused."""
+        body, unit = request.body, self.unit
+        if isinstance(body, Hello):
+            if body.version != PROTOCOL_VERSION:
+                raise Refused(f"protocol version {body.version} does not match {PROTOCOL_VERSION} of the controller")
+        elif isinstance(body, Command):
+            unit.command(body, now)
+        elif isinstance(body, SetUnitMode):
+            unit.set_mode(body.mode, body.person, now)
+        elif isinstance(body, AnswerConfirm):
+            unit.answer(body.question, body.answer, body.person, now)
+        elif isinstance(body, ChooseRecovery):
+            unit.answer(body.question, body.choice, body.person, now)
+        elif isinstance(body, AcknowledgeAlarm):
+            unit.acknowledge(body.code, body.person, now)
+        elif isinstance(body, SetOverride):
+            unit.set_override(body.value, now)
+        elif isinstance(body, ClearFault):
+            self._relayed["robot:" + self._link.clear_fault(body.person, now)] = (request, "operator.clear_fault")
+            return False
+        elif isinstance(body, ConfirmClear):
+            if not self._perception_hello:
+                hello = Hello(PROTOCOL_VERSION, "controller", self._session)
+                self._perception_hello = self._perception.request(hello, now)
+            self._relayed["perception:" + self._perception.request(body, now)] = (request, "operator.confirm_clear")
+            return False
+        return True
+
+    def _relay(self, now: float) -> None:
+        """Bring answers of robot node and perception back to whoever asked."""
+        ended: list[tuple[str, str, str]] = [
+            ("perception:" + r.id, r.verdict, r.reason) for r in self._perception.replies()
+        ]
+        for key in self._relayed:
+            if key.startswith("robot:"):
+                status = self._link.status(key.removeprefix("robot:"))
+                if status.finished:
+                    ended.append((key, status.verdict, status.reason))
+        for key, verdict, reason in ended:
+            if key not in self._relayed or verdict == "accepted":
+                continue
+            request, kind = self._relayed.pop(key)
+            final: Literal["done", "failed"] = "done" if verdict == "done" else "failed"
+            self._service.reply(request.client, Reply(request.id, final, reason))
+            self._events.emit(kind, now, person=request.body.person, verdict=verdict, reason=reason)
+
+    # ------------------------------------------------------------ out
+
+    def _publish(self, now: float) -> None:
+        parts = self.unit.parts
+        if parts.version != self._parts_version or now - self._expected_at >= EXPECTED_PERIOD - 1e-9:
+            self._parts_version, self._expected_at = parts.version, now
+            self._expected.send(parts.expected(), now)
+        unit, sequencer = self.unit, self.unit.sequencer
+        question = unit.question.id if unit.question is not None else ""
+        shown = (unit.packml.state, sequencer.step_number if sequencer else 0, question, len(unit.alarms.listed()))
+        if shown != self._shown or now - self._status_at >= STATUS_PERIOD - 1e-9:
+            self._shown, self._status_at = shown, now
+            self._status.send(self.status(now), now)
+
+    def status(self, now: float) -> CellStatus:
+        """Return what people see."""
+        unit, sequencer, frozen = self.unit, self.unit.sequencer, self.unit.frozen
+        call = sequencer.call if sequencer is not None else None
+        return CellStatus(
+            t=now,
+            state=unit.packml.state,
+            state_number=unit.packml.number,
+            mode="manual" if unit.mode == "manual" else "automatic",
+            recipe=frozen.recipe if frozen is not None else "",
+            operation=call.operation if call is not None else "",
+            phase=call.label if call is not None else "",
+            step=sequencer.step_number if sequencer is not None else 0,
+            steps=len(frozen.analysis.phases) if frozen is not None else 0,
+            parts_done=sequencer.parts_done if sequencer is not None else 0,
+            batch=sequencer.batch if sequencer is not None else 0,
+            batches=frozen.batches if frozen is not None else 0,
+            cycle_times=list(sequencer.cycle_times) if sequencer is not None else [],
+            blocked_since=unit.blocked_since,
+            override=unit.override,
+            alarms=[alarm.view() for alarm in unit.alarms.listed()],
+            question=unit.question,
+            fingerprint=frozen.fingerprint if frozen is not None and sequencer is not None else "",
+            predicted_cycle=frozen.analysis.predicted_cycle_s if frozen is not None else 0.0,
+        )
+
+    def close(self) -> None:
+        """Give the session up; the arm stops by that."""
+        self._link.release("the controller ends", 0.0)
+
+
+def freeze(loaded: LoadedRecipe, cell: LoadedCell, view: CellView, settings: Mapping[str, str], batches: int) -> Frozen:
+    """Analyse a recipe for a cell and freeze it for Start. Raises FileErrors with every problem."""
+    formula, errors = parse_settings(loaded.recipe, settings)
+    analysis = check(loaded, view, formula)
+    if errors or not analysis.ok:
+        raise FileErrors([*errors, *analysis.problems])
+    parts = {
+        "recipe": loaded.text,
+        "formula": formula,
+        "cell": cell.fingerprint,
+        "versions": {name: version(name) for name in ("collabcell", "pin", "numpy")},
+        "driver": cell.config.robot.driver,
+    }
+    print_ = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return Frozen(loaded.recipe.recipe, print_, analysis, batches)
+
+
+def build_controller(session: Session, ports: Ports) -> ControllerNode:
+    """Return the controller of a session, its recipe analysed and frozen. Raises FileErrors."""
+    view, file = session.cell.view(), session.file
+    frozen = None
+    if file.recipe:
+        frozen = freeze(load_recipe(Path(file.recipe)), session.cell, view, file.settings, file.batches)
+    own = "controller" if file.mode == "lockstep" else secrets.token_hex(8)
+    return ControllerNode(ports, view, own, frozen, issuers=session.cell.config.robot.leases.issuers)

@@ -1,0 +1,70 @@
+"""Runs one node in real time: at its period, counting its lateness, telling everyone that it lives."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from types import FrameType
+
+from cell.bus.messages import Heartbeat
+from cell.bus.ports import Node
+from cell.bus.zeromq import ZmqPorts
+from cell.clock import Clock
+
+BEAT = 0.1
+"""Time between heartbeats, s."""
+
+
+def topic(node: str) -> str:
+    """Topic of a node's `Heartbeat`."""
+    return f"heartbeat.{node}"
+
+
+def real_time_scheduling(priority: int) -> str:
+    """Ask for SCHED_FIFO; return how the process is scheduled now. Must run before any ZeroMQ context exists."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except (PermissionError, OSError) as error:
+        return f"ordinary scheduling ({error.strerror})"
+    return f"SCHED_FIFO priority {priority}"
+
+
+class LiveLoop:
+    """Steps a node until a signal ends it. SIGINT and SIGTERM end it between two steps."""
+
+    def __init__(self, node: Node, ports: ZmqPorts, clock: Clock) -> None:
+        self._node = node
+        self._clock = clock
+        self._ports = ports
+        self._beats = ports.publisher(topic(ports.node), Heartbeat)
+        self._stop = False
+        self._late = 0.0
+        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGINT, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._stop = True
+
+    def run(self) -> None:
+        """Step until ended. A step that is late is not made up for: the next one is due a period after now."""
+        gc.collect()
+        gc.freeze()
+        due = self._clock.now()
+        beat = due
+        try:
+            while not self._stop:
+                now = self._clock.now()
+                if now < due:
+                    time.sleep(due - now)
+                    now = self._clock.now()
+                self._late = max(self._late, now - due)
+                self._node.step(now)
+                if now >= beat:
+                    self._beats.send(Heartbeat(self._node.name, now, True, "", self._late), now)
+                    self._ports.refresh()
+                    beat, self._late = now + BEAT, 0.0
+                due = max(due + self._node.period, now)
+        finally:
+            self._node.close()

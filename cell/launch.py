@@ -1,0 +1,243 @@
+"""Starts a cell: all nodes in one process on simulated time (lock-step), or one process a node in real time (live)."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import NamedTuple
+
+from cell.bus.inprocess import Hub
+from cell.bus.messages import Heartbeat
+from cell.bus.ports import BusError
+from cell.bus.zeromq import ZmqPorts
+from cell.clock import Clock, RealClock, SimulatedClock
+from cell.heartbeat import topic as heartbeat_topic
+from cell.lockstep import TICK, Lockstep
+from cell.nodes import build
+from cell.observer import Observer
+from cell.operator import Operator
+from cell.options import RunOptions
+from cell.process import preload, run_node
+from cell.referee import RefereeView
+from cell.session import OPERATOR, WORLD, Session, SessionError, new_session, save_session
+
+SHOW_EVERY = 0.1
+"""Time between two updates of the display, wall s."""
+END_AFTER = 0.5
+"""A run goes on so long after its end, s, so that the last events are recorded."""
+START_UP = 60.0
+"""Longest time until all node processes must beat, s."""
+
+
+class Progress(NamedTuple):
+    """What the display gets."""
+
+    now: float
+    wall: float
+    observer: Observer
+    operator: Operator
+
+
+class RunResult(NamedTuple):
+    """What is left of a run, for summary and report."""
+
+    session: Session
+    observer: Observer
+    operator: Operator
+    referee: RefereeView
+    sim_s: float
+    wall_s: float
+    outcome: str
+
+
+Show = Callable[[Progress], None]
+
+
+def run_directory(runs: Path) -> Path:
+    """Make and return a new folder for one run: runs/2026-11-22_14-03-55."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for n in range(100):
+        path = runs / (stamp if n == 0 else f"{stamp}_{n}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise SessionError(f"no free folder name in {runs}")
+
+
+def run_lockstep(options: RunOptions, show: Show | None = None) -> RunResult:
+    """Run a recipe on simulated time. Raises FileErrors, SessionError, BusError before anything moves."""
+    begun = time.perf_counter()
+    session = new_session(options, run_directory(options.runs))
+    clock, hub = SimulatedClock(), Hub()
+    nodes = []
+    for name in session.node_names:
+        ports = hub.ports(name)
+        nodes.append((build(name, session, ports, clock), ports.publisher(heartbeat_topic(name), Heartbeat)))
+    loop = Lockstep(nodes, clock)
+    ports = hub.ports(OPERATOR)
+    operator = Operator(ports, "operator", options.confirm_clear, session=OPERATOR)
+    observer, referee = Observer(ports), RefereeView(ports)
+    try:
+        now = _drive(loop.step, options, operator, observer, referee, show, begun)
+    finally:
+        loop.close()
+    outcome = operator.outcome or "time limit"
+    return RunResult(session, observer, operator, referee, now, time.perf_counter() - begun, outcome)
+
+
+def _drive(
+    step: Callable[[], float],
+    options: RunOptions,
+    operator: Operator,
+    observer: Observer,
+    referee: RefereeView,
+    show: Show | None,
+    begun: float,
+) -> float:
+    """Step until the operator says it is over, or time is up; return the time on the cell's clock since the start."""
+    first = step()
+    now, shown, over = first, 0.0, float("inf")
+    while now < min(over, first + options.time_limit):
+        operator.step(now)
+        observer.step(now)
+        referee.step()
+        if operator.outcome and over == float("inf"):
+            over = now + END_AFTER
+        wall = time.perf_counter() - begun
+        if show is not None and wall - shown >= SHOW_EVERY:
+            shown = wall
+            show(Progress(now - first, wall, observer, operator))
+        now = step()
+    return now - first
+
+
+class Processes:
+    """The node processes of a live session; a context manager that leaves none behind.
+
+    They are forked from a server that has imported everything once: seven interpreters that each import the numerical
+    libraries take half a minute on two cores.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._file = save_session(session)
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(preload(session))
+        self.children: dict[str, ForkServerProcess] = {}
+
+    def __enter__(self) -> Processes:
+        (self._session.directory / "logs").mkdir(exist_ok=True)
+        return self
+
+    def log(self, name: str) -> Path:
+        """Where a node's output goes."""
+        return self._session.directory / "logs" / f"{name}.log"
+
+    def start(self, name: str) -> None:
+        """Start (again) one node."""
+        child = self._context.Process(target=run_node, args=(name, str(self._file), str(self.log(name))), name=name)
+        child.start()
+        self.children[name] = child
+
+    def ended(self) -> dict[str, int]:
+        """Names and exit codes of nodes that are no longer running."""
+        return {name: child.exitcode for name, child in self.children.items() if child.exitcode is not None}
+
+    def log_tail(self, name: str, lines: int = 5) -> str:
+        """Last lines of a node's log."""
+        path = self.log(name)
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def __exit__(self, *_: object) -> None:
+        # Observers end last, so that they record how the others ended.
+        for name in self._session.node_names:
+            child = self.children.get(name)
+            if child is not None and child.pid is not None and child.exitcode is None:
+                os.kill(child.pid, signal.SIGCONT)
+                child.terminate()
+        deadline = time.monotonic() + 5.0
+        for child in self.children.values():
+            child.join(max(0.1, deadline - time.monotonic()))
+            if child.exitcode is None:
+                child.kill()
+                child.join()
+
+
+def start_nodes(session: Session, processes: Processes, ports: ZmqPorts, clock: Clock) -> None:
+    """Start all nodes, the world first: the arm's drives must be there before the node that reads them."""
+    world = [name for name in session.node_names if name == WORLD]
+    rest = [name for name in session.node_names if name != WORLD]
+    for group in (world, rest):
+        for name in group:
+            processes.start(name)
+        _await_nodes(group, processes, ports, clock)
+
+
+def _await_nodes(names: list[str], processes: Processes, ports: ZmqPorts, clock: Clock) -> None:
+    """Wait for a heartbeat of every node. Raises SessionError naming the node that gave none and its log."""
+    beats = {name: ports.subscriber(heartbeat_topic(name), Heartbeat) for name in names}
+    waiting = set(beats)
+    deadline = clock.now() + START_UP
+    while waiting:
+        waiting -= {name for name in waiting if beats[name].take() is not None}
+        for name, code in processes.ended().items():
+            raise SessionError(f"node {name} ended with code {code} while starting:\n{processes.log_tail(name)}")
+        if clock.now() > deadline:
+            raise SessionError(f"no sign of life from {', '.join(sorted(waiting))} after {START_UP:.0f} s")
+        time.sleep(0.01)
+
+
+def run_live(options: RunOptions, show: Show | None = None) -> RunResult:
+    """Run a recipe in real time with one process a node."""
+    begun = time.perf_counter()
+    session = new_session(options, run_directory(options.runs))
+    clock = RealClock()
+    with Processes(session) as processes:
+        ports = ZmqPorts(OPERATOR, session.addresses)
+        try:
+            start_nodes(session, processes, ports, clock)
+            operator = Operator(ports, "operator", options.confirm_clear)
+            observer, referee = Observer(ports), RefereeView(ports)
+
+            def step() -> float:
+                time.sleep(TICK)
+                return clock.now()
+
+            now = _drive(step, options, operator, observer, referee, show, begun)
+        finally:
+            ports.close()
+    outcome = operator.outcome or "time limit"
+    return RunResult(session, observer, operator, referee, now, time.perf_counter() - begun, outcome)
+
+
+def up(options: RunOptions, announce: Callable[[str], None] = print) -> None:
+    """Start all nodes and keep them until Ctrl-C. A node that ends by itself is reported, not restarted."""
+    session = new_session(options, run_directory(options.runs))
+    with Processes(session) as processes:
+        ports = ZmqPorts(OPERATOR, session.addresses)
+        try:
+            start_nodes(session, processes, ports, RealClock())
+            announce(
+                f"The cell is up: {len(session.node_names)} nodes, run folder {session.directory}. Ctrl-C ends it."
+            )
+            told: set[str] = set()
+            while True:
+                for name, code in processes.ended().items():
+                    if name not in told:
+                        told.add(name)
+                        announce(f"node {name} ended with code {code}: {processes.log_tail(name, 1)}")
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            announce("ending ...")
+        finally:
+            ports.close()
+
+
+__all__ = ["BusError", "Processes", "Progress", "RunResult", "run_live", "run_lockstep", "up"]

@@ -1,0 +1,153 @@
+"""Builds each node of a session on the ports it is given: the one place that knows who needs what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cell.bus.ports import Node, Ports
+from cell.clock import Clock
+from cell.session import ARM, CONTROLLER, LEDGER, PERCEPTION, RECORDER, SUPERVISOR, WORLD, Session, entry_point
+from perception.core import CameraFusion, PointFusion
+from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
+from robots.leases import LeaseRules
+from robots.model import RobotModel
+from safety.monitor import Monitor
+from safety.node import SupervisorNode
+from safety.supervisor import SupervisorCore
+
+PERCEPTION_PERIOD = 0.004
+CAMERA_PERIOD = 0.004
+
+
+def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1) -> Node:
+    """Return node `name`. Raises SessionError for a name the session does not have."""
+    if name == WORLD:
+        return _world(session, ports, clock)
+    if name.startswith("camera."):
+        return _camera(name.removeprefix("camera."), session, ports)
+    if name == PERCEPTION:
+        return _perception(session, ports)
+    if name == SUPERVISOR:
+        return _supervisor(session, ports, clock, boot)
+    if name == ARM:
+        return _arm(session, ports)
+    if name == CONTROLLER:
+        return _controller(session, ports)
+    return _observer(name, session, ports)
+
+
+def model_of(session: Session) -> RobotModel:
+    """The arm's model with its tool."""
+    return session.cell.model()
+
+
+def _robot_block(session: Session) -> dict[str, Any]:
+    robot = session.cell.config.robot.model_dump(mode="json")
+    if not robot["home_deg"]:
+        robot["home_deg"] = [float(v) * 57.29577951308232 for v in session.cell.home()]
+    return robot
+
+
+def _referee(session: Session) -> dict[str, Any]:
+    """Plain numbers for the referee, from the safety configuration."""
+    s = session.safety
+    return {"human_speed": s.human.slow, "human_speed_near": s.human.fast, "reaction": s.reaction.total}
+
+
+def _world(session: Session, ports: Ports, clock: Clock) -> Node:
+    world = session.cell.config.world
+    assert world is not None
+    options = dict(world.options)
+    options["referee"] = {**_referee(session), **options.get("referee", {})}
+    factory = entry_point("cell.worlds", world.driver)
+    node: Node = factory(
+        ports,
+        session.cell.config.workcell,
+        _robot_block(session),
+        options,
+        session.file.scenario,
+        session.file.seed,
+        now=clock.now(),
+    )
+    return node
+
+
+def _camera_options(name: str, session: Session) -> tuple[str, dict[str, Any]]:
+    camera = next(c for c in session.cell.config.cameras if c.name == name)
+    options = dict(camera.options)
+    options["mount"] = camera.mount.model_dump(mode="json")
+    options["workcell"] = session.cell.config.workcell
+    options["robot"] = _robot_block(session)
+    options["seed"] = session.file.seed
+    return camera.driver, options
+
+
+def _camera(name: str, session: Session, ports: Ports) -> Node:
+    driver, options = _camera_options(name, session)
+    return CameraNode(entry_point("cell.cameras", driver)(name, options, ports), ports, CAMERA_PERIOD)
+
+
+def _perception(session: Session, ports: Ports) -> Node:
+    config = session.cell.config
+    if session.file.perception == "surface":
+        factory = entry_point("cell.point_sources", config.world.driver if config.world else "none")
+        sources = [factory({"seed": session.file.seed}, ports)]
+        return PointPerceptionNode(ports, sources, PointFusion(config.perception), PERCEPTION_PERIOD)
+    infos = []
+    for camera in config.cameras:
+        driver, options = _camera_options(camera.name, session)
+        infos.append(entry_point("cell.cameras", driver).describe(camera.name, options))
+    fusion = CameraFusion(infos, config.workcell, config.perception, model_of(session))
+    return PerceptionNode(ports, fusion, PERCEPTION_PERIOD)
+
+
+def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:
+    model = model_of(session)
+    monitor = Monitor(session.safety, model, session.cell.config.robot.rate_limits.limits)
+    core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot)
+    return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
+
+
+def _arm(session: Session, ports: Ports) -> Node:
+    from robots.node import RobotNode
+
+    robot = session.cell.config.robot
+    model = model_of(session)
+    driver = entry_point("cell.robot_drivers", robot.driver)(dict(robot.options), model.dof, ports)
+    declared = driver.info.drive_delay
+    if declared > session.safety.reaction.drive_delay + 1e-9:
+        from cell.session import SessionError
+
+        raise SessionError(
+            f"the driver {robot.driver} needs up to {declared} s from command to motion, {session.cell.safety_path} "
+            f"allows {session.safety.reaction.drive_delay} s: raise reaction.drive_delay"
+        )
+    rules = LeaseRules(
+        issuers=tuple(robot.leases.issuers),
+        fingerprint=session.file.fingerprint,
+        key=session.key,
+        validity=session.safety.reaction.lease_validity + 1e-6,
+        state_age=robot.leases.state_age,
+        late=robot.leases.late,
+    )
+    return RobotNode(ports, robot, model, driver, rules)
+
+
+def _controller(session: Session, ports: Ports) -> Node:
+    from cell.controller import build_controller
+
+    return build_controller(session, ports)
+
+
+def _observer(name: str, session: Session, ports: Ports) -> Node:
+    if name == LEDGER:
+        from cell.ledger import LedgerNode
+
+        return LedgerNode(ports, session.directory / "events.sqlite")
+    if name == RECORDER:
+        from cell.recorder import RecorderNode
+
+        return RecorderNode(ports, session.directory / "flight.mcap")
+    from cell.session import SessionError
+
+    raise SessionError(f"there is no node {name!r}; there are {', '.join(session.node_names)}")

@@ -1,0 +1,106 @@
+"""Watches a run from outside and sums it up: samples for the timeline, counts, and the digest of everything said."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import msgspec
+
+from cell.bus.messages import Event
+from cell.bus.ports import Ports
+from cell.contract import TOPIC_STATUS as TOPIC_CELL
+from cell.contract import CellStatus
+from robots.contract import RobotState, topic_state
+from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
+from safety.contract import SafetyStatus
+
+SAMPLE_EVERY = 0.05
+_encode = msgspec.msgpack.Encoder().encode
+_NO_TIME = {"wall", "wall_time", "cycle_time", "pid", "path"}
+"""Event fields that tell of the machine and not of the run."""
+
+
+class Sample(NamedTuple):
+    """One moment of the timeline."""
+
+    t: float
+    separation: float
+    """m; -1 where it is not known."""
+    required: float
+    rate: float
+    limit: float
+    state: str
+
+
+class Observer:
+    """Step it after the nodes. Times in s."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._robot = ports.subscriber(topic_state(), RobotState)
+        self._safety = ports.subscriber(TOPIC_SAFETY, SafetyStatus)
+        self._cell = ports.subscriber(TOPIC_CELL, CellStatus)
+        self._feed = ports.event_feed()
+        self._digest = hashlib.sha256()
+        self.robot: RobotState | None = None
+        self.safety: SafetyStatus | None = None
+        self.cell: CellStatus | None = None
+        self.samples: list[Sample] = []
+        self.alarms: list[str] = []
+        self.protective_stops = 0
+        self.time_slowed = 0.0
+        self.time_stopped = 0.0
+        self.lowest_rate_while_moving = 1.0
+        self.late_leases = 0
+        self.recent: list[Event] = []
+        self._last: float | None = None
+        self._next_sample = 0.0
+
+    @property
+    def gaps(self) -> int:
+        """Events known to be missing."""
+        return self._feed.gaps
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over all states and events so far, in order."""
+        return self._digest.hexdigest()
+
+    def step(self, now: float) -> None:
+        """Take what is new."""
+        for event in self._feed.drain():
+            self._take_event(event)
+        robot, safety, cell = self._robot.take(), self._safety.take(), self._cell.take()
+        if robot is not None:
+            self.robot = robot.body
+            self._digest.update(_encode(robot.body))
+        if cell is not None:
+            self.cell = cell.body
+            self._digest.update(_encode(cell.body))
+        self.safety = safety.body if safety is not None else self.safety
+        self._account(now)
+
+    def _take_event(self, event: Event) -> None:
+        data = {k: v for k, v in event.data.items() if k not in _NO_TIME}
+        self._digest.update(_encode((event.source, event.seq, event.t, event.kind, data)))
+        self.recent = [*self.recent[-19:], event]
+        if event.kind == "safety.protective_stop":
+            self.protective_stops += 1
+        elif event.kind == "alarm.raised":
+            self.alarms.append(str(event.data.get("code", "?")))
+
+    def _account(self, now: float) -> None:
+        dt = now - self._last if self._last is not None else 0.0
+        self._last = now
+        robot, safety = self.robot, self.safety
+        if robot is None or safety is None:
+            return
+        self.late_leases = robot.late_leases
+        if robot.motion_id and safety.limit < 1.0:
+            self.time_slowed += dt
+            if robot.rate == 0.0 and safety.limit == 0.0:
+                self.time_stopped += dt
+        if now >= self._next_sample:
+            self._next_sample = now + SAMPLE_EVERY
+            state = self.cell.state if self.cell is not None else ""
+            self.samples.append(Sample(now, safety.separation, safety.required, robot.rate, safety.limit, state))

@@ -1,0 +1,213 @@
+"""The flight recorder: an MCAP file of what the nodes said, readable by common tools, and its reader.
+
+Messages are msgpack with the JSON schema of their struct beside them. Chunks are closed every second, so an ended
+process costs the last second at most, and a file that ends in the middle is read up to there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import msgspec
+from mcap.exceptions import McapError
+from mcap.records import Channel, Message, Schema
+from mcap.stream_reader import StreamReader
+from mcap.writer import CompressionType, Writer
+
+from cell.bus.messages import Event
+from cell.bus.ports import Ports, Subscriber
+from cell.contract import TOPIC_STATUS as TOPIC_CELL
+from cell.contract import CellStatus
+from perception.contract import TOPIC_OBSERVATION, CameraHealth, Observation
+from robots.contract import ARM, AcceptedMotion, RobotState, SpeedLease, topic_lease, topic_motion, topic_state
+from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
+from safety.contract import SafetyStatus
+
+FLUSH_PERIOD = 1.0
+CHUNK = 64 * 1024
+TOPIC_EVENTS = "events"
+TOPIC_SUMMARY = "perception.summary"
+
+
+class RecordError(Exception):
+    """A recording that cannot be written or read; the text names the file and the remedy."""
+
+
+class ObservationSummary(msgspec.Struct, frozen=True):
+    """An `Observation` without its points."""
+
+    seq: int
+    t: float
+    oldest_exposure: float
+    balls: int
+    seen: int
+    healthy: bool
+    reason: str
+    cameras: list[CameraHealth]
+    people: int
+    confirmed_clear: bool
+
+    @staticmethod
+    def of(o: Observation) -> ObservationSummary:
+        """Summarise an observation."""
+        count = len(o.balls) // 16
+        return ObservationSummary(
+            o.seq,
+            o.t,
+            o.oldest_exposure,
+            count,
+            o.seen,
+            o.healthy,
+            o.reason,
+            o.cameras,
+            len(o.tracks),
+            o.confirmed_clear,
+        )
+
+
+class _File:
+    """An MCAP file being written."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream: IO[bytes] = path.open("wb")
+        self._writer = Writer(self._stream, chunk_size=CHUNK, compression=CompressionType.NONE)
+        self._writer.start(profile="collabcell", library="collabcell")
+        self._channels: dict[str, int] = {}
+        self._encode = msgspec.msgpack.Encoder().encode
+
+    def add(self, topic: str, kind: type, body: Any, t: float) -> None:
+        channel = self._channels.get(topic)
+        if channel is None:
+            text = msgspec.json.encode(msgspec.json.schema(kind))
+            schema = self._writer.register_schema(kind.__name__, "jsonschema", text)
+            channel = self._channels[topic] = self._writer.register_channel(topic, "msgpack", schema)
+        stamp = max(0, round(t * 1e9))
+        self._writer.add_message(channel, stamp, self._encode(body), stamp)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self._writer.finish()  # type: ignore[no-untyped-call]
+        self._stream.close()
+
+
+class RecorderNode:
+    """Records states, decisions, leases, observation summaries, cell status and every event.
+
+    A recorder that cannot write says so once as an event (`recorder.failed`) and lets the cell go on: the ledger is
+    what must not be lost.
+    """
+
+    name = "recorder"
+
+    def __init__(
+        self,
+        ports: Ports,
+        path: Path,
+        robot: str = ARM,
+        issuers: tuple[str, ...] = ("supervisor",),
+        period: float = 0.02,
+    ) -> None:
+        """Raises RecordError if the file cannot be made."""
+        self.period = period
+        self.path = path
+        try:
+            self._file: _File | None = _File(path)
+        except OSError as error:
+            raise RecordError(f"recording {path}: {error.strerror}; give the cell the right to write there") from None
+        kinds: list[tuple[str, type]] = [
+            (topic_state(robot), RobotState),
+            (topic_motion(robot), AcceptedMotion),
+            (TOPIC_SAFETY, SafetyStatus),
+            (TOPIC_CELL, CellStatus),
+        ]
+        kinds += [(topic_lease(issuer, robot), SpeedLease) for issuer in issuers]
+        self._inputs: list[tuple[str, type, Subscriber[Any]]] = [(t, k, ports.subscriber(t, k)) for t, k in kinds]
+        self._observation = ports.subscriber(TOPIC_OBSERVATION, Observation)
+        self._feed = ports.event_feed()
+        self._events = ports.event_source()
+        self._motion = ""
+        self._flush_due = 0.0
+
+    def step(self, now: float) -> None:
+        events = self._feed.drain()
+        if self._file is None:
+            return
+        try:
+            self._record(self._file, events, now)
+        except (OSError, ValueError) as error:
+            self._file = None
+            self._events.emit("recorder.failed", now, file=str(self.path), reason=str(error))
+
+    def _record(self, file: _File, events: list[Event], now: float) -> None:
+        for topic, kind, inbox in self._inputs:
+            envelope = inbox.take()
+            if envelope is None:
+                continue
+            if isinstance(envelope.body, AcceptedMotion):
+                # Published again and again while it runs; once is enough to replay it.
+                if envelope.body.motion_id == self._motion:
+                    continue
+                self._motion = envelope.body.motion_id
+            file.add(topic, kind, envelope.body, envelope.sent_at)
+        observation = self._observation.take()
+        if observation is not None:
+            file.add(TOPIC_SUMMARY, ObservationSummary, ObservationSummary.of(observation.body), observation.sent_at)
+        for event in events:
+            file.add(TOPIC_EVENTS, Event, event, event.t)
+        if now >= self._flush_due:
+            self._flush_due = now + FLUSH_PERIOD
+            file.flush()
+
+    def close(self) -> None:
+        """Write what has come since, and the index."""
+        if self._file is not None:
+            self._record(self._file, self._feed.drain(), math.inf)
+            self._file.close()
+            self._file = None
+
+
+class Recorded(NamedTuple):
+    """One message of a recording."""
+
+    t: float
+    topic: str
+    body: Any
+
+
+def read_flight(path: Path) -> Iterator[Recorded]:
+    """Yield all messages in the order of recording; a file that breaks off is read up to there. Raises RecordError."""
+    kinds: dict[str, type] = {
+        k.__name__: k
+        for k in (RobotState, AcceptedMotion, SafetyStatus, CellStatus, SpeedLease, ObservationSummary, Event)
+    }
+    decoders: dict[str, Any] = {name: msgspec.msgpack.Decoder(kind) for name, kind in kinds.items()}
+    if not path.is_file():
+        raise RecordError(f"recording {path}: does not exist; give the folder of a run")
+    schemas: dict[int, str] = {}
+    channels: dict[int, Channel] = {}
+    with path.open("rb") as stream:
+        records = StreamReader(stream).records
+        while True:
+            try:
+                record = next(records)
+            except StopIteration:
+                return
+            except McapError as error:
+                if not channels:
+                    raise RecordError(f"recording {path}: is no MCAP file ({error})") from None
+                return
+            if isinstance(record, Schema):
+                schemas[record.id] = record.name
+            elif isinstance(record, Channel):
+                channels[record.id] = record
+            elif isinstance(record, Message):
+                channel = channels[record.channel_id]
+                decoder = decoders.get(schemas.get(channel.schema_id, ""))
+                if decoder is not None:
+                    yield Recorded(record.log_time / 1e9, channel.topic, decoder.decode(record.data))

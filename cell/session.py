@@ -1,0 +1,172 @@
+"""One run of a cell, as all its processes must see it: written once by the launcher, read by every node."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from cell.bus.zeromq import Addresses
+from cell.config import LoadedCell, beside, load_cell
+from cell.options import RunOptions
+from cell.yamlfile import load_yaml
+from safety.config import SafetyConfig, fingerprint
+
+WORLD, PERCEPTION, SUPERVISOR, CONTROLLER, ARM = "twin", "perception", "supervisor", "controller", "arm"
+LEDGER, RECORDER, OPERATOR = "ledger", "recorder", "operator"
+
+
+class SessionError(Exception):
+    """A session that cannot start; the text says why and what to do."""
+
+
+class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the launcher hands to its node processes (session.json, readable by its owner alone)."""
+
+    directory: str
+    cell: str
+    recipe: str
+    scenario: Any
+    """Scenario name, file, or its content; None: empty cell."""
+    seed: int
+    batches: int
+    settings: dict[str, str]
+    perception: Literal["rendered", "surface"]
+    key: str
+    """Hex key that signs leases."""
+    fingerprint: str
+    mode: Literal["lockstep", "live"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session with its files read and checked."""
+
+    file: SessionFile
+    cell: LoadedCell
+    safety: SafetyConfig
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.file.directory)
+
+    @property
+    def key(self) -> bytes:
+        return bytes.fromhex(self.file.key)
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """All nodes, in the order in which they step."""
+        cameras = [] if self.file.perception == "surface" else [f"camera.{c.name}" for c in self.cell.config.cameras]
+        world = [WORLD] if self.cell.config.world is not None else []
+        return (*world, *cameras, PERCEPTION, SUPERVISOR, CONTROLLER, ARM, LEDGER, RECORDER)
+
+    @property
+    def addresses(self) -> Addresses:
+        return Addresses(self.directory / "bus", [*self.node_names, OPERATOR])
+
+
+def read_safety(cell: LoadedCell) -> SafetyConfig:
+    """Read the safety configuration of a cell. Raises FileErrors with every fault."""
+    return load_yaml(cell.safety_path, SafetyConfig)
+
+
+def session_fingerprint(cell: LoadedCell, safety: SafetyConfig) -> str:
+    """Fingerprint of everything the safety decisions rest on: it stands on each lease."""
+    c = cell.config
+    cameras = [camera.model_dump(mode="json") for camera in c.cameras]
+    return fingerprint(safety, c.perception, c.workcell, c.robot, cameras)
+
+
+def scenario_of(options: RunOptions, cell: LoadedCell) -> Any:
+    """Return what the world is given as scenario: `--person` beats `--scenario` beats the cell file."""
+    if options.people:
+        people = [
+            {
+                "name": f"person_{i + 1}",
+                "mocap": {"clip": _clip(p.clip), "at": list(p.at), "start_s": p.start, "loop": p.loop},
+            }
+            for i, p in enumerate(options.people)
+        ]
+        return {"scenario": "persons", "seed": options.seed, "people": people}
+    name = options.scenario if options.scenario is not None else cell.config.scenario
+    if name == "none":
+        return None
+    path = beside(cell.path, name)
+    return str(path.resolve()) if path.is_file() else name
+
+
+def _clip(clip: str) -> str:
+    """Node processes run elsewhere: a file is named by its absolute path."""
+    path = Path(clip)
+    return str(path.resolve()) if path.is_file() else clip
+
+
+def new_session(options: RunOptions, directory: Path) -> Session:
+    """Read and check all files and deal out the session's key. Raises FileErrors, SessionError."""
+    cell = load_cell(options.cell)
+    safety = read_safety(cell)
+    _check_delays(cell, safety)
+    file = SessionFile(
+        directory=str(directory.resolve()),
+        cell=str(cell.path.resolve()),
+        recipe=str(options.recipe.resolve()) if options.recipe is not None else "",
+        scenario=scenario_of(options, cell),
+        seed=options.seed,
+        batches=options.batches,
+        settings=dict(options.settings),
+        perception=options.perception,
+        key=secrets.token_hex(32),
+        fingerprint=session_fingerprint(cell, safety),
+        mode=options.mode,
+    )
+    return Session(file, cell, safety)
+
+
+def _check_delays(cell: LoadedCell, safety: SafetyConfig) -> None:
+    """The reaction time must hold for what is really there."""
+    tick = safety.reaction.tick
+    if cell.config.robot.period > tick + 1e-9:
+        raise SessionError(
+            f"{cell.safety_path}: reaction.tick is {tick} s, but the robot node runs every "
+            f"{cell.config.robot.period} s: raise it to at least that"
+        )
+    if cell.config.robot.leases.validity < safety.reaction.lease_validity:
+        raise SessionError(
+            f"{cell.path}: robot.leases.validity is shorter than the lease validity of the safety configuration "
+            f"({safety.reaction.lease_validity:.3f} s): every lease would be refused"
+        )
+
+
+def save_session(session: Session) -> Path:
+    """Write session.json and make the folder of the sockets; return the file."""
+    session.directory.mkdir(parents=True, exist_ok=True)
+    (session.directory / "bus").mkdir(exist_ok=True)
+    path = session.directory / "session.json"
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as out:
+        out.write(msgspec.json.encode(session.file))
+    return path
+
+
+def load_session(path: Path) -> Session:
+    """Read session.json and the files it names. Raises SessionError if they have changed since the launch."""
+    file = msgspec.json.decode(path.read_bytes(), type=SessionFile)
+    cell = load_cell(Path(file.cell))
+    safety = read_safety(cell)
+    if session_fingerprint(cell, safety) != file.fingerprint:
+        raise SessionError(f"{file.cell} or its safety file changed since the launch: start the cell again")
+    return Session(file, cell, safety)
+
+
+def entry_point(group: str, name: str) -> Any:
+    """Load an entry point. Raises SessionError naming what there is."""
+    found = {e.name: e for e in entry_points(group=group)}
+    if name not in found:
+        raise SessionError(f"no {group} is called {name!r}: there are {', '.join(sorted(found)) or 'none'}")
+    return found[name].load()

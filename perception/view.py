@@ -1,0 +1,107 @@
+"""One camera's pictures turned into seen points and a free-depth picture."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception import kernels
+from perception.background import Background, build_background
+from perception.config import PerceptionConfig
+from perception.contract import CameraInfo, ExpectedPart, Frame
+from robots.workcell import Workcell
+
+MAX_CELLS = 8192
+"""More seen cells than this from one camera is an overflow: the camera cannot be relied on."""
+
+
+class Capsules(NamedTuple):
+    """Link capsules in the base frame."""
+
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    r: NDArray[np.float64]
+
+
+class Seen(NamedTuple):
+    """Result of one frame."""
+
+    exposure: float
+    points: NDArray[np.float32]
+    """(n, 3) centres of occupied cells, base frame, m."""
+    free: NDArray[np.uint16]
+    """4x4-pooled free depth, mm."""
+    overflow: bool
+
+
+class CameraView:
+    """The pipeline of one camera; owns its scratch arrays, so nothing is allocated per frame but the result."""
+
+    def __init__(self, info: CameraInfo, workcell: Workcell, config: PerceptionConfig) -> None:
+        self.info = info
+        self._config = config
+        self._T = np.asarray(info.T_base_camera, float).reshape(4, 4)
+        self.background: Background = build_background(info, workcell, config)
+        height, width = info.intrinsics.height, info.intrinsics.width
+        self._depth = np.zeros((height, width), np.uint16)
+        self._label = np.zeros((height, width), np.uint8)
+        self.label = np.zeros((height, width), np.uint8)
+        self._pooled = np.zeros(((height + 3) // 4, (width + 3) // 4), np.uint16)
+        self._lower = np.asarray(workcell.person_volume[0], float)
+        extent = np.asarray(workcell.person_volume[1], float) - self._lower
+        cells = np.ceil(extent / config.cell_size).astype(int)
+        self._stamp = np.zeros((int(cells[0]), int(cells[1]), int(cells[2])), np.int32)
+        self._mark = 0
+        self._cells = np.zeros((MAX_CELLS, 3), np.float32)
+
+    def process(self, frame: Frame, arm: Capsules, parts: list[ExpectedPart]) -> Seen:
+        """Classify a frame. `arm`: capsules at its exposure time; `parts`: where the recipe put parts."""
+        c, b, noise = self._config, self.background, self.info.noise_coefficient
+        part_T, part_half = part_boxes(parts)
+        kernels.fill_small_holes(frame.depth, self._depth)
+        kernels.classify(
+            self._depth, b.near, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
+            c.robot_margin, noise, c.sigmas, part_T, part_half, c.part_margin, self._label,
+        )  # fmt: skip
+        people = kernels.resolve_edges_and_support(self._depth, self._label, noise, c.sigmas, c.support, self.label)
+        count = self._collect() if people else 0
+        kernels.free_depth(self._depth, self.label, c.background_margin * 1000.0, noise, c.sigmas, self._pooled)
+        return Seen(frame.exposure, self._cells[: min(count, MAX_CELLS)].copy(), self._pooled, count > MAX_CELLS)
+
+    def _collect(self) -> int:
+        self._mark += 1
+        b = self.background
+        return int(
+            kernels.collect_points(
+                self._depth, self.label, b.ray_x, b.ray_y, self._T,
+                self._lower, self._config.cell_size, self._stamp, self._mark, self._cells,
+            )
+        )  # fmt: skip
+
+
+def part_boxes(parts: list[ExpectedPart]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (n, 4, 4) transforms base -> part and (n, 3) half edge lengths. A part that is not finite is left out."""
+    T = np.zeros((len(parts), 4, 4))
+    half = np.zeros((len(parts), 3))
+    n = 0
+    for part in parts:
+        x, y, z, qx, qy, qz, qw = part.T_base_part
+        norm = float(np.sqrt(qx * qx + qy * qy + qz * qz + qw * qw))
+        if not (np.isfinite(norm) and np.all(np.isfinite(part.T_base_part)) and norm > 0.5):
+            continue
+        qx, qy, qz, qw = qx / norm, qy / norm, qz / norm, qw / norm
+        R = np.array(
+            [
+                [1 - 2 * (qy * qy + qz * qz), 2 * (qx * qy - qz * qw), 2 * (qx * qz + qy * qw)],
+                [2 * (qx * qy + qz * qw), 1 - 2 * (qx * qx + qz * qz), 2 * (qy * qz - qx * qw)],
+                [2 * (qx * qz - qy * qw), 2 * (qy * qz + qx * qw), 1 - 2 * (qx * qx + qy * qy)],
+            ]
+        )
+        T[n, :3, :3] = R.T
+        T[n, :3, 3] = -R.T @ np.array([x, y, z])
+        T[n, 3, 3] = 1.0
+        half[n] = np.asarray(part.size) / 2
+        n += 1
+    return T[:n], half[:n]

@@ -1,0 +1,1 @@
+"""Descriptions of the arms, one file each; `robots.description` reads them."""

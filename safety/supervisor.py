@@ -1,0 +1,160 @@
+"""The supervisor's pure core: newest inputs in, one lease and one status out, every cycle."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from perception.contract import Observation
+from robots.contract import AcceptedMotion, RobotState, SpeedLease
+from robots.model import RobotModel
+from robots.motion import Motion, MotionError
+from safety.config import SafetyConfig
+from safety.contract import SUPERVISOR, SafetyStatus
+from safety.monitor import Decision, Monitor, refuse
+
+LEAST_LIMIT = 0.02
+"""Below this rate the arm would only creep: it stops instead."""
+CLOCK_SLACK = 0.02
+"""A message may have been made this long after the cycle read its clock, s: the process may be held up in between."""
+DEAD_AFTER = 0.5
+"""Without a usable observation for so long only a person starts the arm again, s."""
+
+
+class Output(NamedTuple):
+    """Result of one cycle. The lease is not signed yet."""
+
+    lease: SpeedLease
+    status: SafetyStatus
+    events: list[tuple[str, dict[str, object]]]
+
+
+class SupervisorCore:
+    """Holds the newest inputs, the accepted motion and the restart rule. One instance per robot, one thread."""
+
+    def __init__(self, config: SafetyConfig, monitor: Monitor, model: RobotModel, fingerprint: str, boot: int) -> None:
+        self._config = config
+        self._monitor = monitor
+        self._model = model
+        self._fingerprint = fingerprint
+        self._boot = boot
+        self._observation: Observation | None = None
+        self._state: RobotState | None = None
+        self._motion: Motion | None = None
+        self._seq = 0
+        self._stopped = False
+        self._clear_since = math.nan
+
+    def warm_up(self) -> None:
+        """Load the compiled kernels."""
+        self._monitor.warm_up()
+        rest = (self._model.q_lower + self._model.q_upper) / 2
+        Motion.from_samples(self._model, "warm-up", 0.01, [rest, rest, rest])
+
+    def accept_motion(self, accepted: AcceptedMotion) -> None:
+        """Take the motion the robot node says it executes. One that makes no path is not taken: its limit stays 0."""
+        if not accepted.motion_id:
+            self._motion = None
+        elif self._motion is None or self._motion.motion_id != accepted.motion_id:
+            try:
+                self._motion = Motion.from_accepted(self._model, accepted)
+            except (MotionError, ValueError):
+                self._motion = None
+
+    def step(self, now: float, observation: Observation | None, state: RobotState | None) -> Output:
+        """Decide on the newest observation and state (None: no newer one has come)."""
+        if observation is not None and (self._observation is None or observation.t >= self._observation.t):
+            self._observation = observation
+        if state is not None:
+            self._state = state
+        decision, restartable = self._judge(now)
+        events: list[tuple[str, dict[str, object]]] = []
+        limit, reason = self._restart_rule(now, decision, events)
+        self._seq += 1
+        return Output(
+            self._lease(limit, reason, decision, restartable), self._status(now, limit, reason, decision), events
+        )
+
+    def _judge(self, now: float) -> tuple[Decision, bool]:
+        """Return the decision and whether the arm may go on by itself once separation allows it."""
+        o, s = self._observation, self._state
+        if o is None or s is None:
+            return refuse("waiting for the first observation and robot state"), True
+        age = now - o.oldest_exposure
+        if not math.isfinite(age) or age < -CLOCK_SLACK:
+            return refuse("camera time is not on this machine's clock", s.progress), False
+        if age > self._config.reaction.lease_validity:
+            return refuse(f"camera data is {age * 1e3:.0f} ms old", s.progress), age <= DEAD_AFTER
+        if not o.healthy:
+            only_late = all(c.ok or c.reason == "late" for c in o.cameras) and o.confirmed_clear
+            return refuse(o.reason, s.progress), only_late
+        if now - s.t > 10 * self._config.reaction.tick or s.t > now + CLOCK_SLACK:
+            return refuse(f"robot state is {(now - s.t) * 1e3:.0f} ms old", s.progress), True
+        if s.motion_id and (self._motion is None or self._motion.motion_id != s.motion_id):
+            return refuse("the accepted motion is not known yet", s.progress), True
+        return self._monitor.cycle(now, o, s, self._motion if s.motion_id else None), True
+
+    def _restart_rule(
+        self, now: float, decision: Decision, events: list[tuple[str, dict[str, object]]]
+    ) -> tuple[float, str]:
+        """After the arm was stopped, go on only when the way has been clear for `restart_after`."""
+        limit = decision.limit if decision.limit >= LEAST_LIMIT else 0.0
+        state = self._state
+        if state is None or not state.motion_id:
+            self._stopped = False
+            return limit, decision.reason
+        if not self._stopped and limit == 0.0 and state.rate == 0.0 and decision.separation >= 0.0:
+            self._stopped, self._clear_since = True, math.nan
+            events.append(("safety.protective_stop", {"reason": decision.reason, "separation": decision.separation}))
+        if not self._stopped:
+            return limit, decision.reason
+        if limit < self._config.restart_limit:
+            self._clear_since = math.nan
+            return 0.0, decision.reason
+        if not math.isfinite(self._clear_since):
+            self._clear_since = now
+            events.append(("safety.restart_announced", {"in_s": self._config.restart_after}))
+        left = self._config.restart_after - (now - self._clear_since)
+        if left > 0.0:
+            return 0.0, f"the way is clear: going on in {left:.1f} s"
+        self._stopped = False
+        events.append(("safety.restart", {"limit": limit}))
+        return limit, decision.reason
+
+    def _lease(self, limit: float, reason: str, decision: Decision, restartable: bool) -> SpeedLease:
+        o, s = self._observation, self._state
+        exposure = o.oldest_exposure if o is not None else -1.0
+        return SpeedLease(
+            issuer=SUPERVISOR,
+            boot=self._boot,
+            seq=self._seq,
+            limit=limit,
+            motion_id=s.motion_id if s is not None else "",
+            progress_from=max(0.0, decision.progress_from - 0.05),
+            progress_to=decision.progress_to + 1e-6,
+            state_seq=s.seq if s is not None else 0,
+            oldest_exposure=exposure,
+            expires_at=exposure + self._config.reaction.lease_validity,
+            reason=reason,
+            restartable=restartable,
+            fingerprint=self._fingerprint,
+        )
+
+    def _status(self, now: float, limit: float, reason: str, d: Decision) -> SafetyStatus:
+        o = self._observation
+        return SafetyStatus(
+            seq=self._seq,
+            t=now,
+            limit=limit,
+            reason=reason,
+            separation=min(d.separation, 1e9),
+            required=d.required,
+            terms=d.terms,
+            link=d.link,
+            point=d.point,
+            seen=d.seen,
+            oldest_exposure=o.oldest_exposure if o is not None else -1.0,
+            cycle_time=0.0,
+            fingerprint=self._fingerprint,
+            simulation_only=True,
+        )
