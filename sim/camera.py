@@ -10,20 +10,14 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from cell.bus.ports import Ports
+from perception.config import Mount
 from perception.contract import CameraError, CameraInfo, Frame, Intrinsics
 from robots.workcell import Workcell
 from sim.arms import ArmSpec, arm_spec
-from sim.config import Finite, Strict
+from sim.config import Strict
 from sim.contract import TOPIC_SCENE, Scene
 from sim.noise import MODELS, NATIVE_WIDTH, DepthNoise, Effects
 from sim.render import GlRenderer, Renderer, View
-
-
-class Mount(Strict):
-    """Where the camera hangs and what it looks at, base frame, m; the picture's x axis is level."""
-
-    position: tuple[Finite, Finite, Finite]
-    look_at: tuple[Finite, Finite, Finite]
 
 
 class CameraOptions(Strict):
@@ -53,21 +47,30 @@ class CameraOptions(Strict):
     renderer: Literal["auto", "egl", "tiny"] = "auto"
 
 
-def mount_pose(mount: Mount) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """(4, 4) pose of the camera: z forward, x right (level), y down. Raises CameraError if it looks at itself."""
-    eye = np.array(mount.position)
-    z = np.array(mount.look_at) - eye
-    length = float(np.linalg.norm(z))
-    if length < 1e-6:
-        raise CameraError("mount: position and look_at are the same point")
-    z /= length
-    x = np.cross(z, [0.0, 0.0, 1.0])
-    if np.linalg.norm(x) < 1e-6:
-        x = np.array([0.0, -1.0, 0.0])
-    x /= np.linalg.norm(x)
-    pose = np.eye(4)
-    pose[:3, 0], pose[:3, 1], pose[:3, 2], pose[:3, 3] = x, np.cross(z, x), z, eye
-    return pose
+def describe(name: str, options: dict[str, Any]) -> tuple[CameraInfo, CameraOptions, DepthNoise]:
+    """What the camera `name` is, without opening it. Raises CameraError for a wrong option."""
+    given = {key: value for key, value in options.items() if key not in ("workcell", "robot")}
+    try:
+        o = CameraOptions.model_validate(given)
+        pose = o.mount.T_base_camera()
+    except (ValidationError, ValueError) as error:
+        raise CameraError(f"camera {name}: {error}") from error
+    model = MODELS[o.model]
+    focal = model.focal * o.width / NATIVE_WIDTH
+    effects = Effects(o.stereo_noise, o.quantisation, o.edge_holes, o.dark_holes, o.flying_pixels, o.scatter)
+    identity = int.from_bytes(name.encode()[-6:], "big")
+    noise = DepthNoise(model, o.width, o.decimation, effects, o.seed * 1_000_003 + identity % 1_000_003)
+    info = CameraInfo(
+        name=name,
+        model=f"twin {o.model}",
+        intrinsics=Intrinsics(o.width, o.height, focal, focal, (o.width - 1) / 2, (o.height - 1) / 2),
+        rate=o.rate_hz,
+        T_base_camera=tuple(float(v) for v in pose.reshape(-1)),
+        noise_coefficient=noise.coefficient,
+        depth_min=model.depth_min,
+        depth_max=model.depth_max,
+    )
+    return info, o, noise
 
 
 class TwinCamera:
@@ -80,38 +83,27 @@ class TwinCamera:
     def __init__(self, name: str, options: dict[str, Any], ports: Ports) -> None:
         """`options` also holds `workcell` (a Workcell or its contents) and `robot` (the arm's model name).
         Raises CameraError for a wrong option."""
-        given = dict(options)
-        workcell, robot = given.pop("workcell", None), given.pop("robot", "panda")
+        self.info, self.options, self._noise = describe(name, options)
+        workcell, robot = options.get("workcell"), options.get("robot", "panda")
         try:
-            self.options = CameraOptions.model_validate(given)
             self._workcell = workcell if isinstance(workcell, Workcell) else Workcell.model_validate(workcell or {})
             self._arm: ArmSpec = arm_spec(str(robot["model"] if isinstance(robot, dict) else robot))
         except (ValidationError, ValueError, FileNotFoundError) as error:
             raise CameraError(f"camera {name}: {error}") from error
-        o = self.options
-        model = MODELS[o.model]
-        focal = model.focal * o.width / NATIVE_WIDTH
-        pose = mount_pose(o.mount)
-        self._view = View(o.width, o.height, focal, focal, (o.width - 1) / 2, (o.height - 1) / 2, pose)
-        effects = Effects(o.stereo_noise, o.quantisation, o.edge_holes, o.dark_holes, o.flying_pixels, o.scatter)
-        identity = int.from_bytes(name.encode()[-6:], "big")
-        self._noise = DepthNoise(model, o.width, o.decimation, effects, o.seed * 1_000_003 + identity % 1_000_003)
-        self.info = CameraInfo(
-            name=name,
-            model=f"twin {o.model}",
-            intrinsics=Intrinsics(o.width, o.height, focal, focal, self._view.cx, self._view.cy),
-            rate=o.rate_hz,
-            T_base_camera=tuple(float(v) for v in pose.reshape(-1)),
-            noise_coefficient=self._noise.coefficient,
-            depth_min=model.depth_min,
-            depth_max=model.depth_max,
-        )
+        k = self.info.intrinsics
+        pose = self.options.mount.T_base_camera()
+        self._view = View(k.width, k.height, k.fx, k.fy, k.cx, k.cy, pose)
         self._scenes = ports.subscriber(TOPIC_SCENE, Scene)
         self._events = ports.event_source()
         self._renderer: Renderer | None = None
         self._due = -math.inf
         self._seq = 0
         self._waiting: deque[tuple[float, Frame]] = deque()
+
+    @staticmethod
+    def describe(name: str, options: dict[str, Any]) -> CameraInfo:
+        """What the camera is and where, without opening it. Raises CameraError for a wrong option."""
+        return describe(name, options)[0]
 
     def connect(self, now: float) -> None:
         """Open the renderer. Idempotent. Falls back to PyBullet's renderer without EGL and reports

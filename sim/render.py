@@ -193,6 +193,11 @@ class GlRenderer:
 
     def draw(self, scene: Scene, colour: bool) -> Picture:
         """Draw the scene. The first picture with new parts or a new person allocates their buffers."""
+        # Several cameras share a process in lock-step: each makes its own context the current one.
+        with self._context:
+            return self._draw(scene, colour)
+
+    def _draw(self, scene: Scene, colour: bool) -> Picture:
         gl = self._context
         if self._world is None or self._parts != tuple(part.name for part in scene.parts):
             self._batch(scene.parts)
