@@ -26,7 +26,17 @@ from sim.body import load_body
 from sim.config import RefereeOptions
 from sim.contract import RefereeReport
 from sim.linkage import Linkage
-from sim.referee_geometry import NARROW, ArmPoints, Cloud, NarrowPhase, PersonPoints, group_speeds, least_gap, nearest
+from sim.referee_geometry import (
+    NARROW,
+    ArmPoints,
+    Cloud,
+    NarrowPhase,
+    PersonPoints,
+    group_speeds,
+    largest_step,
+    least_gap,
+    nearest,
+)
 
 F64 = NDArray[np.float64]
 MOVING = 0.010
@@ -105,7 +115,7 @@ class Referee:
         self._count_outside(t, people)
         self._last = (t, cloud, {person.name: person.bones for person in people})
         moving = bool((speeds > MOVING).any())
-        stop = self._stop_time(arm.dq)
+        stop = self._stop_time(arm.dq) if moving else 0.0
         # The arm's nearest point can come closer by no more than its fastest point travels while stopping.
         need = (self._fastest_human + float(speeds.max())) * stop if moving else -math.inf
         distance = self._separation(t, arm, cloud, people, speeds, need)
@@ -147,8 +157,7 @@ class Referee:
             before = self._last[2].get(person.name)
             if before is None:
                 continue
-            fastest = np.linalg.norm(person.bones[:, :, 3] - before[:, :, 3], axis=1).max() / (t - self._last[0])
-            if fastest > self.options.human_speed:
+            if largest_step(person.bones, before) > self.options.human_speed * (t - self._last[0]):
                 self._outside += 1
                 return
 
@@ -167,14 +176,15 @@ class Referee:
             if bound >= need and not (wide and bound < self._min):
                 least = min(least, bound)
                 continue
-            distance, link, segment = nearest(cloud, points.at(person.bones), 10.0)
+            # Neither the judgement nor the account needs a distance beyond these two.
+            distance, link, segment = nearest(cloud, points.at(person.bones), min(max(need, self._min), 100.0))
             if distance < NARROW and self._narrow is not None:
                 exact = self._narrow.distances(arm.q, arm.fingers, cloud, points, person.bones)
                 distance = min(distance, float(exact.min()))
                 for group in np.flatnonzero((exact <= 0.0) & (speeds > MOVING)):
                     touching.add(f"{person.name}/{self._arm.names[group]}")
             least = min(least, distance)
-            if distance < self._min:
+            if link >= 0 and distance < self._min:
                 self._min = distance
                 self._note(t, distance, link, person.name, points.segments[segment] if segment >= 0 else "")
         self._contacts += len(touching - self._touching)

@@ -157,6 +157,19 @@ def group_speeds(now: F64, before: F64, start: I64, groups: int, dt: float) -> F
 
 
 @njit(cache=True)
+def largest_step(now: F64, before: F64) -> float:
+    """Longest way any bone's head went between two sets of bone transforms (104, 3, 4), m."""
+    longest = 0.0
+    for i in range(len(now)):
+        d = 0.0
+        for k in range(3):
+            e = now[i, k, 3] - before[i, k, 3]
+            d += e * e
+        longest = max(longest, d)
+    return np.sqrt(longest)
+
+
+@njit(cache=True)
 def least_gap(a_centre: F64, a_radius: F64, b_centre: F64, b_radius: F64) -> float:
     """Lower bound of the distance between two sets of balls, m."""
     best = np.inf

@@ -88,6 +88,7 @@ class World:
         self._grip_force = 20.0
         self._finger_speed = 0.05
         self._stuck: dict[int, float] = {}
+        self._reading = self._measure()
 
     # ------------------------------------------------------------ loading
 
@@ -177,20 +178,20 @@ class World:
             physicsClientId=self._client,
         )
         p.stepSimulation(physicsClientId=self._client)
+        self._reading = self._measure()
         self._update_grasp()
 
     def _finger_commands(
         self, q: list[float], dq: list[float], forces: list[float]
     ) -> tuple[list[float], list[float], list[float]]:
         """Each finger goes to half the width at the gripper's speed, pressing with at most the commanded force."""
-        states = p.getJointStates(self.body, self._fingers, physicsClientId=self._client)
         goal = self._grasp_width / 2 if self._grasp is not None else self._width_target / 2
         step = self._finger_speed * self.dt
         # The two fingers move as one (they are geared together): both follow their mean.
-        mean = 0.5 * (states[0][0] + states[1][0])
+        mean = 0.5 * self._reading.fingers
         towards = min(max(goal - mean, -step), step)
         force = self._grip_force if self._grip_force > 0 else 20.0
-        for _ in states:
+        for _ in self._fingers:
             # Lead by one step at full speed, so that the position servo presses with the force limit when blocked.
             q.append(mean + towards)
             dq.append(towards / self.dt)
@@ -198,15 +199,15 @@ class World:
         return q, dq, forces
 
     def reading(self) -> ArmReading:
-        """Measure the arm."""
+        """The arm as it was measured after the last step."""
+        return self._reading
+
+    def _measure(self) -> ArmReading:
         states = p.getJointStates(self.body, self._motors, physicsClientId=self._client)
         n = len(self._joints)
-        return ArmReading(
-            np.array([s[0] for s in states[:n]]),
-            np.array([s[1] for s in states[:n]]),
-            np.array([s[3] for s in states[:n]]),
-            float(states[n][0] + states[n + 1][0]),
-        )
+        table = np.array([(s[0], s[1], s[3]) for s in states[:n]])
+        fingers = float(states[n][0] + states[n + 1][0])
+        return ArmReading(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy(), fingers)
 
     def link_motion(self) -> LinkMotion:
         """True pose and velocity of every link after the last step."""
@@ -262,8 +263,8 @@ class World:
         """A part is held once both fingers press on it while closing with force."""
         if self._grasp is not None or self._grip_force <= 0.0:
             return
-        reading = p.getJointStates(self.body, self._fingers, physicsClientId=self._client)
-        if reading[0][0] + reading[1][0] <= self._width_target + 1e-4:
+        width = self._reading.fingers
+        if width <= self._width_target + 1e-4:
             return
         touched = self._touched(self._fingers[0])
         if not touched:
@@ -271,7 +272,7 @@ class World:
         touched &= self._touched(self._fingers[1])
         for part in self.parts:
             if part.body in touched and part.body not in self._slipped:
-                self._hold(part, float(reading[0][0] + reading[1][0]))
+                self._hold(part, width)
                 return
 
     def _hold(self, part: PartBody, width: float) -> None:
