@@ -115,41 +115,41 @@ def run(system: System, person: Callable[[float], np.ndarray], seconds: float, *
 
 
 def test_an_honest_system_gets_no_complaint_and_a_moving_one_was_judged() -> None:
-    report = run(System(), walker(1.9), 2.5)
+    report = run(System(), walker(1.9), 1.4)
     assert report.psd_violations == 0
     assert report.contacts_while_moving == 0
     assert 0.0 < report.min_separation < 0.6
 
 
 def test_a_stale_frame_passed_as_fresh_is_caught() -> None:
-    assert run(System(staleness=0.35), walker(1.9), 2.5).psd_violations > 0
+    assert run(System(staleness=0.35), walker(1.9), 1.4).psd_violations > 0
 
 
 def test_a_forgotten_stopping_time_is_caught() -> None:
-    assert run(System(counts_stop=False), walker(1.9), 2.5).psd_violations > 0
+    assert run(System(counts_stop=False), walker(1.9), 1.4).psd_violations > 0
 
 
 def test_a_link_left_out_is_caught() -> None:
     forgotten = tuple(n for n in LINKAGE.links if n not in ("panda_link0", "panda_link1", "panda_link2", "panda_link3"))
-    report = run(System(blind_to=forgotten), walker(1.9), 2.5)
+    report = run(System(blind_to=forgotten), walker(1.9), 1.4)
     assert report.psd_violations > 0
     assert report.worst["link"] in forgotten
     assert report.worst["required"] > report.worst["separation"]
 
 
 def test_braking_less_than_configured_is_caught() -> None:
-    assert run(System(brakes=1.0), walker(1.9), 2.5).psd_violations > 0
+    assert run(System(brakes=1.0), walker(1.9), 1.4).psd_violations > 0
 
 
 def test_running_through_a_person_is_contact_and_violation() -> None:
-    report = run(System(staleness=10.0), walker(1.9, end=0.45), 1.6)
+    report = run(System(staleness=10.0), walker(1.9, end=0.45), 1.3)
     assert report.contacts_while_moving > 0
     assert report.psd_violations > 0
     assert report.min_separation <= 0.0
 
 
 def test_someone_faster_than_assumed_is_counted_and_a_system_that_does_its_best_is_not_blamed() -> None:
-    report = run(System(), walker(3.5), 2.0)
+    report = run(System(), walker(3.5), 1.2)
     assert report.outside_assumption > 50
     assert report.psd_violations == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -17,24 +18,26 @@ from sim.robot import TwinDriver
 from sim.world import World
 
 
-def above(bench: Any, home: list[float], at: tuple[float, float, float]) -> np.ndarray[Any, Any]:
+@functools.cache
+def _reach(urdf: str, home: tuple[float, ...], at: tuple[float, float, float]) -> np.ndarray[Any, Any]:
     """Joint positions with the gripper pointing down at a point between the fingers."""
     client = p.connect(p.DIRECT)
-    body = p.loadURDF(str(bench.twin.world.arm.urdf), useFixedBase=True, physicsClientId=client)
+    body = p.loadURDF(urdf, useFixedBase=True, physicsClientId=client)
     q = np.array(home)
     for _ in range(100):
         for i, v in enumerate(q):
             p.resetJointState(body, i, v, physicsClientId=client)
-        q = np.array(
-            p.calculateInverseKinematics(
-                body, 11, at, p.getQuaternionFromEuler([math.pi, 0, 0]), physicsClientId=client
-            )[:7]
-        )
+        turn = p.getQuaternionFromEuler([math.pi, 0, 0])
+        q = np.array(p.calculateInverseKinematics(body, 11, at, turn, physicsClientId=client)[:7])
     p.disconnect(client)
     return q
 
 
-def move(bench: Any, start: Any, goal: Any, seconds: float = 1.5) -> Any:
+def above(bench: Any, home: list[float], at: tuple[float, float, float]) -> np.ndarray[Any, Any]:
+    return _reach(str(bench.twin.world.arm.urdf), tuple(home), (at[0], at[1], at[2]))
+
+
+def move(bench: Any, start: Any, goal: Any, seconds: float = 1.4) -> Any:
     steps = round(seconds / 0.004)
     for k in range(1, steps + 1):
         u = k / steps
@@ -72,20 +75,20 @@ def test_pick_and_place_is_real_and_repeatable(bench: Any, home: list[float]) ->
         at = b.twin.parts()["cube_red#1"][:3]
         high, low = above(b, home, (at[0], at[1], at[2] + 0.12)), above(b, home, (at[0], at[1], at[2]))
         move(b, q0, high)
-        move(b, high, low, 1.0)
+        move(b, high, low, 0.7)
         b.driver.grip(0.0, 20.0)
         state = hold(b, low, 0.8)
         assert state.gripper_holding
         assert 0.035 < state.gripper_width < 0.045
         over = above(b, home, (0.45, -0.28, 0.2))
-        move(b, low, high, 1.0)
+        move(b, low, high, 0.7)
         move(b, high, over)
         assert b.twin.parts()["cube_red#1"][2] > 0.1
         down = above(b, home, (0.45, -0.28, 0.035))
-        move(b, over, down, 1.0)
+        move(b, over, down, 0.7)
         b.driver.grip(0.08, 0.0)
         hold(b, down, 0.5)
-        move(b, down, over, 1.0)
+        move(b, down, over, 0.7)
         assert b.twin.parts_in((0.348, -0.402, 0.0), (0.592, -0.158, 0.08)) == ["cube_red#1"]
         reply = b.ask(TwinTruth())
         assert reply.data["parts"]["cube_red#1"] == pytest.approx(b.twin.parts()["cube_red#1"], abs=1e-4)
@@ -107,10 +110,10 @@ def test_a_lost_part_falls_and_is_not_held_again(bench: Any, home: list[float]) 
     at = b.twin.parts()["post_white#1"][:3]
     high, low = above(b, home, (at[0], at[1], 0.2)), above(b, home, (at[0], at[1], at[2]))
     move(b, np.array(home), high)
-    move(b, high, low, 1.0)
+    move(b, high, low, 0.7)
     b.driver.grip(0.0, 20.0)
     hold(b, low, 0.8)
-    move(b, low, high, 1.0)
+    move(b, low, high, 0.7)
     assert b.driver.state(b.t).gripper_holding
     assert b.ask(TwinFault("lose_part")).verdict == "done"
     state = hold(b, high, 0.6)
@@ -256,7 +259,7 @@ def test_driver_refuses_what_is_not_a_number(bench: Any) -> None:
     with pytest.raises(DriverError):
         b.driver.send(Setpoint(1, 0.0, [0.0] * 6, [0.0] * 6))
     with pytest.raises(DriverError):
-        b.driver.grip(math.inf, 1.0)
+        b.driver.grip(math.inf, 0.7)
     with pytest.raises(DriverError):
         b.driver.set_output("no_such", True)
     with pytest.raises(DriverError):
