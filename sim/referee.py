@@ -30,9 +30,9 @@ from sim.referee_geometry import (
     NARROW,
     ArmPoints,
     Cloud,
+    Held,
     NarrowPhase,
     PersonPoints,
-    group_speeds,
     largest_step,
     least_gap,
     nearest,
@@ -41,9 +41,12 @@ from sim.referee_geometry import (
 F64 = NDArray[np.float64]
 MOVING = 0.010
 """A link whose fastest point is slower than this stands, m/s."""
+REACH = 1.4
+"""No point of any arm of the twin, its gripper or what it holds is farther from one of its axes, m."""
 NEVER = 1e9
-_WIDE_EVERY = 8
-"""The exact distance is measured on every 8th step, and whenever a bound is too small to justify the arm's motion."""
+_WIDE_EVERY, _FAR_EVERY = 8, 24
+"""The exact distance is measured on every 8th step (24th beyond half a metre), and whenever a bound is too small to
+justify the arm's motion."""
 _SAMPLES = 6
 """How many instants of the reaction time are tried, the newest and the oldest among them."""
 
@@ -57,8 +60,8 @@ class ArmTruth(NamedTuple):
     """rad/s."""
     fingers: float
     """m."""
-    held: tuple[tuple[float, float, float], F64] | None = None
-    """Box (edge lengths, m) and pose (4, 4) of the part in the gripper, base frame."""
+    held: Held | None = None
+    """The part in the gripper."""
 
 
 class PersonTruth(NamedTuple):
@@ -90,7 +93,7 @@ class Referee:
         self._fastest_human = max(options.human_speed, options.human_speed_near)
         self._people: dict[str, PersonPoints] = {}
         self._history: deque[_Past] = deque()
-        self._last: tuple[float, Cloud, dict[str, F64]] | None = None
+        self._last: tuple[float, float, dict[str, F64]] | None = None
         self._step = 0
         self._touching: set[str] = set()
         self._justified_at = -math.inf
@@ -106,26 +109,53 @@ class Referee:
         """Judge the moment `t` (s, rising). Without people there is nothing to judge and nothing is measured."""
         self._step += 1
         self._remember(t, people)
+        finger_speed = self._since_last(t, arm, people)
         if not people:
             self._justify(t, arm)
-            self._last = None
             return
-        cloud = self._arm.at(arm.q, arm.fingers, arm.held)
-        speeds = self._link_speeds(t, cloud)
-        self._count_outside(t, people)
-        self._last = (t, cloud, {person.name: person.bones for person in people})
-        moving = bool((speeds > MOVING).any())
-        stop = self._stop_time(arm.dq) if moving else 0.0
-        # The arm's nearest point can come closer by no more than its fastest point travels while stopping.
-        need = (self._fastest_human + float(speeds.max())) * stop if moving else -math.inf
-        distance = self._separation(t, arm, cloud, people, speeds, need)
-        if not moving:
+        bounds = self._bounds(arm, people)
+        # No point of an arm is farther than this from any of its axes.
+        fastest = REACH * float(np.abs(arm.dq).sum()) + abs(finger_speed)
+        enough = (self._fastest_human + fastest) * self._stop_time(arm.dq) if fastest > MOVING else -math.inf
+        wide = self._step % (_FAR_EVERY if min(bounds) > 0.5 else _WIDE_EVERY) == 0
+        if min(bounds) >= enough and not (wide and min(bounds) < self._min):
             self._justify(t, arm)
             return
-        if distance >= need or self._is_justified(t, arm, cloud, stop):
+        self._judge(t, arm, finger_speed, people, bounds)
+
+    def _judge(
+        self, t: float, arm: ArmTruth, finger_speed: float, people: list[PersonTruth], bounds: list[float]
+    ) -> None:
+        """The full measurement, for moments that a bound does not settle."""
+        cloud = self._arm.at(arm.q, arm.fingers, arm.held)
+        speeds = self._arm.speeds(arm.q, arm.dq, arm.fingers, finger_speed, arm.held)
+        moving = bool((speeds > MOVING).any())
+        stop = self._stop_time(arm.dq)
+        # The arm's nearest point can come closer by no more than its fastest point travels while stopping.
+        need = (self._fastest_human + float(speeds.max())) * stop if moving else -math.inf
+        distance = self._separation(t, arm, cloud, people, bounds, speeds, need)
+        if not moving or distance >= need or self._is_justified(t, arm, cloud, stop):
             self._justify(t, arm)
         elif not self._is_excused(t, arm):
             self._violations += 1
+
+    def _bounds(self, arm: ArmTruth, people: list[PersonTruth]) -> list[float]:
+        """Lower bounds of the distances to the people, m."""
+        centre, radius = self._arm.balls(arm.q, arm.fingers, arm.held)
+        return [float(least_gap(centre, radius, *self._points_of(p).balls(p.bones))) for p in people]
+
+    def _since_last(self, t: float, arm: ArmTruth, people: list[PersonTruth]) -> float:
+        """Count people outside the assumption since the last step; return the speed of the fingers, m/s."""
+        before = self._last
+        self._last = (t, arm.fingers, {person.name: person.bones for person in people})
+        if before is None or t <= before[0]:
+            return 0.0
+        for person in people:
+            bones = before[2].get(person.name)
+            if bones is not None and largest_step(person.bones, bones) > self.options.human_speed * (t - before[0]):
+                self._outside += 1
+                break
+        return (arm.fingers - before[1]) / (t - before[0])
 
     def _remember(self, t: float, people: list[PersonTruth]) -> None:
         self._history.append(_Past(t, people))
@@ -140,39 +170,24 @@ class Referee:
             self._people[person.name] = PersonPoints(person.name, load_body(person.body))
         return self._people[person.name]
 
-    def _link_speeds(self, t: float, cloud: Cloud) -> F64:
-        """Speed of the fastest point of each group since the last step, m/s."""
-        if self._last is None or t <= self._last[0]:
-            return np.zeros(len(cloud.radius))
-        before = self._last[1]
-        # A part that was just gripped or let go has no counterpart; the links always have.
-        groups = min(len(cloud.radius), len(before.radius))
-        return np.asarray(group_speeds(cloud.points, before.points, cloud.start, groups, t - self._last[0]))
-
-    def _count_outside(self, t: float, people: list[PersonTruth]) -> None:
-        """A step counts if any bone of anyone moved faster than the configured human speed."""
-        if self._last is None or t <= self._last[0]:
-            return
-        for person in people:
-            before = self._last[2].get(person.name)
-            if before is None:
-                continue
-            if largest_step(person.bones, before) > self.options.human_speed * (t - self._last[0]):
-                self._outside += 1
-                return
-
     # ------------------------------------------------------------ distances
 
     def _separation(
-        self, t: float, arm: ArmTruth, cloud: Cloud, people: list[PersonTruth], speeds: F64, need: float
+        self,
+        t: float,
+        arm: ArmTruth,
+        cloud: Cloud,
+        people: list[PersonTruth],
+        bounds: list[float],
+        speeds: F64,
+        need: float,
     ) -> float:
         """True distance now, or a lower bound of it that is at least `need`; counts contacts."""
         least = math.inf
         touching: set[str] = set()
         wide = self._step % _WIDE_EVERY == 0
-        for person in people:
+        for person, bound in zip(people, bounds, strict=True):
             points = self._points_of(person)
-            bound = float(least_gap(cloud.centre, cloud.radius, *points.balls(person.bones)))
             if bound >= need and not (wide and bound < self._min):
                 least = min(least, bound)
                 continue

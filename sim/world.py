@@ -6,6 +6,7 @@ The referee measures people against the arm instead.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,12 @@ GRASP_FORCE_LIMIT = 250.0
 """What the grasp constraint can carry before it slips, N."""
 TOUCH_FORCE = 0.05
 """A finger touches when its normal contact force exceeds this, N."""
+PARK_EVERY = 10
+"""Steps between two looks at which parts are at rest."""
+PARK_DISTANCE = 0.25
+"""Parts at rest farther than this from the hand stand fast until the hand comes near, m."""
+PARK_SPEED = 0.003
+"""m/s; and ten times as much in rad/s."""
 RELEASE_STEP = 0.0005
 """Opening the fingers by more than this lets go, m."""
 
@@ -88,6 +95,9 @@ class World:
         self._grip_force = 20.0
         self._finger_speed = 0.05
         self._stuck: dict[int, float] = {}
+        self._steps = 0
+        self._parked: dict[int, tuple[tuple[float, float, float], tuple[float, float, float, float]]] = {}
+        self._masses = {part.body: workcell.parts[part.kind].mass for part in self.parts}
         self._reading = self._measure()
 
     # ------------------------------------------------------------ loading
@@ -180,6 +190,9 @@ class World:
         p.stepSimulation(physicsClientId=self._client)
         self._reading = self._measure()
         self._update_grasp()
+        self._steps += 1
+        if self._steps % PARK_EVERY == 0:
+            self._park_parts()
 
     def _finger_commands(
         self, q: list[float], dq: list[float], forces: list[float]
@@ -313,6 +326,30 @@ class World:
         )
         self._grasp, self._grasped = None, None
 
+    def _park_parts(self) -> None:
+        """Parts at rest away from the hand become immovable, which spares the solver most of its work; they stay
+        solid, and are movable again before the hand gets to them."""
+        client = self._client
+        hand = p.getLinkState(self.body, self._hand, physicsClientId=client)[0]
+        for part in self.parts:
+            parked = self._parked.get(part.body)
+            at, turn = parked or p.getBasePositionAndOrientation(part.body, physicsClientId=client)
+            near = part is self._grasped or math.dist(at, hand) < PARK_DISTANCE + max(part.size)
+            if parked is not None and near:
+                del self._parked[part.body]
+                p.changeDynamics(
+                    part.body,
+                    -1,
+                    mass=self._masses[part.body],
+                    activationState=p.ACTIVATION_STATE_WAKE_UP,
+                    physicsClientId=client,
+                )
+            elif parked is None and not near:
+                linear, angular = p.getBaseVelocity(part.body, physicsClientId=client)
+                if math.hypot(*linear) < PARK_SPEED and math.hypot(*angular) < 10 * PARK_SPEED:
+                    self._parked[part.body] = (at, turn)
+                    p.changeDynamics(part.body, -1, mass=0.0, physicsClientId=client)
+
     def lose_part(self) -> bool:
         """Injected fault: the part slips out and cannot be held again before the fingers opened. False: none held."""
         if self._grasped is None:
@@ -333,7 +370,9 @@ class World:
     def part_poses(self) -> dict[str, tuple[tuple[float, float, float], tuple[float, float, float, float]]]:
         """Name -> (centre in the base frame, m; quaternion x y z w)."""
         return {
-            part.name: p.getBasePositionAndOrientation(part.body, physicsClientId=self._client) for part in self.parts
+            part.name: self._parked.get(part.body)
+            or p.getBasePositionAndOrientation(part.body, physicsClientId=self._client)
+            for part in self.parts
         }
 
     def parts_in(self, lower: tuple[float, float, float], upper: tuple[float, float, float]) -> list[str]:
