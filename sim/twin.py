@@ -102,6 +102,7 @@ class TwinNode:
         self._touching: set[tuple[str, str]] = set()
         self._fault = ""
         self._parts: list[PartPose] = []
+        self._kinds = [part.kind for part in self.world.parts]
         self._parts_due = now
         self._parts_still_at = now + 1.0
         self._quiet: dict[str, float] = {}
@@ -237,9 +238,9 @@ class TwinNode:
             self._parts_still_at = now + 2.0
         if now >= self._parts_due - 1e-9 or now <= self._parts_still_at or not self._parts:
             self._parts_due = now + 0.1
+            poses = self.world.part_poses().items()
             self._parts = [
-                PartPose(part.name, part.kind, (*at, *turn))
-                for part, (at, turn) in zip(self.world.parts, self.world.part_poses().values(), strict=True)
+                PartPose(name, kind, (*at, *turn)) for kind, (name, (at, turn)) in zip(self._kinds, poses, strict=True)
             ]
         return self._parts
 

@@ -24,10 +24,12 @@ GRASP_FORCE_LIMIT = 250.0
 """What the grasp constraint can carry before it slips, N."""
 TOUCH_FORCE = 0.05
 """A finger touches when its normal contact force exceeds this, N."""
-PARK_EVERY = 10
+PARK_EVERY = 5
 """Steps between two looks at which parts are at rest."""
-PARK_DISTANCE = 0.25
-"""Parts at rest farther than this from the hand stand fast until the hand comes near, m."""
+PARK_DISTANCE = 0.10
+"""Parts at rest with all of them farther than this from the grasp point stand fast until the hand comes near, m."""
+GRASP_DEPTH = 0.11
+"""Grasp point: so far along the z axis of the hand, m."""
 PARK_SPEED = 0.003
 """m/s; and ten times as much in rad/s."""
 RELEASE_STEP = 0.0005
@@ -330,7 +332,8 @@ class World:
         """Parts at rest away from the hand become immovable, which spares the solver most of its work; they stay
         solid, and are movable again before the hand gets to them."""
         client = self._client
-        hand = p.getLinkState(self.body, self._hand, physicsClientId=client)[0]
+        link = p.getLinkState(self.body, self._hand, computeForwardKinematics=1, physicsClientId=client)
+        hand, _ = p.multiplyTransforms(link[4], link[5], (0.0, 0.0, GRASP_DEPTH), (0.0, 0.0, 0.0, 1.0))
         for part in self.parts:
             parked = self._parked.get(part.body)
             at, turn = parked or p.getBasePositionAndOrientation(part.body, physicsClientId=client)
