@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import os
 import re
 from pathlib import Path
@@ -20,13 +21,17 @@ class ArmSpec(NamedTuple):
     v_max: tuple[float, ...]
     """rad/s."""
     brake: tuple[float, ...]
-    """Joint deceleration of a category 1 stop of the simulated drives, rad/s^2."""
+    """Joint deceleration of the simulated drives' own stop, half of what the arm is capable of, rad/s^2."""
     hand: str
     """Link that carries the fingers."""
     fingers: tuple[str, str]
     """Prismatic finger joints."""
     finger_range: float
     """Stroke of each finger, m."""
+    home_deg: tuple[float, ...]
+    """Where the arm rests if the cell file does not say."""
+    base_yaw: float = 0.0
+    """Turn of the URDF's root about the vertical, so that the arm's base frame is the cell's, rad."""
 
 
 def package_dir(package: str) -> Path:
@@ -59,13 +64,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 # Stroke, pad and palm of the plain parallel gripper put on arms whose URDF has none, m.
-_PALM = (0.09, 0.16, 0.06)
+_PALM = (0.06, 0.14, 0.07)
 _FINGER = (0.02, 0.012, 0.07)
 _STROKE = 0.04
 
 
-def _gripper_urdf(flange: str, flange_rpy: str) -> str:
-    """Links and joints of the plain gripper, mounted on link `flange` (z out of the flange)."""
+def _gripper_urdf(flange: str, flange_z: float) -> str:
+    """Links and joints of the plain gripper, mounted `flange_z` along z of link `flange` (z out of the flange)."""
     palm_z, finger_z = _PALM[2] / 2, _PALM[2] + _FINGER[2] / 2
 
     def box(name: str, size: tuple[float, float, float], xyz: str, mass: float) -> str:
@@ -87,11 +92,11 @@ def _gripper_urdf(flange: str, flange_rpy: str) -> str:
     return (
         box("gripper_palm", _PALM, f"0 0 {palm_z}", 0.6)
         + f'<joint name="gripper_mount" type="fixed"><parent link="{flange}"/><child link="gripper_palm"/>'
-        f'<origin xyz="0 0 0" rpy="{flange_rpy}"/></joint>' + finger("finger_left", 1) + finger("finger_right", -1)
+        f'<origin xyz="0 0 {flange_z}"/></joint>' + finger("finger_left", 1) + finger("finger_right", -1)
     )
 
 
-def _with_gripper(source: Path, flange: str, flange_rpy: str = "0 0 0") -> Path:
+def _with_gripper(source: Path, flange: str, flange_z: float = 0.0) -> Path:
     """Write the arm's URDF with the plain gripper and absolute mesh paths into the cache; return its path."""
     text = source.read_text()
 
@@ -100,10 +105,12 @@ def _with_gripper(source: Path, flange: str, flange_rpy: str = "0 0 0") -> Path:
         return f'filename="{(source.parent / name).resolve()}"'
 
     text = re.sub(r'filename="([^"]+)"', absolute, text)
+    # Attributes of another simulator, whose prefix the file does not declare.
+    text = text.replace("drake:", "drake_")
     # PyBullet takes a link without inertia for 1 kg and 1 kg m^2.
     tiny = '<mass value="0.001"/><inertia ixx="1e-6" ixy="0" ixz="0" iyy="1e-6" iyz="0" izz="1e-6"/>'
     text = re.sub(r'<link name="([^"]+)"\s*/>', rf'<link name="\1"><inertial>{tiny}</inertial></link>', text)
-    text = text.replace("</robot>", _gripper_urdf(flange, flange_rpy) + "</robot>")
+    text = text.replace("</robot>", _gripper_urdf(flange, flange_z) + "</robot>")
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = cache_dir() / f"{source.stem}-gripper-{digest}.urdf"
     if not path.exists():
@@ -125,17 +132,19 @@ def arm_spec(model: str) -> ArmSpec:
             "panda_hand",
             ("panda_finger_joint1", "panda_finger_joint2"),
             0.04,
+            (0.0, -45.0, 0.0, -135.0, 0.0, 90.0, 45.0),
         )
     if model in ("iiwa14", "kuka_iiwa"):
         return ArmSpec(
             "iiwa14",
-            _with_gripper(package_dir("pybullet_data") / "kuka_iiwa" / "model.urdf", "lbr_iiwa_link_7", "0 0 0"),
+            _with_gripper(package_dir("pybullet_data") / "kuka_iiwa" / "model.urdf", "lbr_iiwa_link_7", 0.045),
             tuple(f"lbr_iiwa_joint_{i}" for i in range(1, 8)),
-            (1.484, 1.484, 1.745, 1.308, 2.268, 2.356, 2.356),
-            (5.0, 4.0, 5.0, 5.0, 7.0, 7.0, 7.0),
+            (1.484, 1.484, 1.745, 1.309, 2.269, 2.356, 2.356),
+            (2.5, 2.5, 3.0, 3.0, 5.0, 5.0, 5.0),
             "gripper_palm",
             ("finger_left_joint", "finger_right_joint"),
             _STROKE,
+            (0.0, 30.0, 0.0, -80.0, 0.0, 70.0, 0.0),
         )
     if model == "ur5e":
         return ArmSpec(
@@ -150,9 +159,11 @@ def arm_spec(model: str) -> ArmSpec:
                 "wrist_3_joint",
             ),
             (3.1416, 3.1416, 3.1416, 3.1416, 3.1416, 3.1416),
-            (6.0, 6.0, 6.0, 8.0, 8.0, 8.0),
+            (5.0, 3.0, 7.0, 7.0, 7.0, 7.0),
             "gripper_palm",
             ("finger_left_joint", "finger_right_joint"),
             _STROKE,
+            (0.0, -90.0, 100.0, -100.0, -90.0, 0.0),
+            math.pi,
         )
     raise ValueError(f"the twin has no arm {model!r}; it has panda, iiwa14, ur5e")

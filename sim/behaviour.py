@@ -16,8 +16,12 @@ from sim.rotations import F64, about, between, blend, multiply, to_matrix, to_qu
 
 HAND_LIMIT, TRUNK_LIMIT = 2.0, 1.6
 """Scripted people (except runners) keep hands and trunk below these speeds, m/s."""
+LIMB_LIMIT = 2.5
+"""No other joint of a person who reaches or crouches is faster, m/s (feet of walking people are)."""
 BLEND_SPEED = 1.0
 """Nothing moves faster than this while one pose blends into another, m/s."""
+STRIDE_TIME = 0.7
+"""Starting and stopping take at least so long, s."""
 TURN_SPEED = 1.6
 """rad/s."""
 _HANDS = ("finger3-3.L", "finger3-3.R")
@@ -76,20 +80,29 @@ def key_points(body: Body, frames: Frames, bones: tuple[str, ...]) -> F64:
     )
 
 
-def paced(body: Body, frames: Frames, hand: float = HAND_LIMIT, trunk: float = TRUNK_LIMIT) -> Frames:
-    """Stretch time where hands or trunk would be faster than the limits, m/s; frames stay `RATE` apart."""
-    if len(frames) < 2:
-        return frames
-    points = key_points(body, frames, _HANDS + _TRUNK)
-    distance = np.linalg.norm(np.diff(points, axis=0), axis=2)
-    n = len(_HANDS)
-    steps = np.maximum(distance[:, :n].max(axis=1) / (0.94 * hand), distance[:, n:].max(axis=1) / (0.94 * trunk))
-    steps = np.maximum(steps, 1.0 / RATE)
-    times = np.concatenate([[0.0], np.cumsum(steps)])
-    if times[-1] <= (len(frames) - 1) / RATE + 1e-9:
-        return frames
-    wanted = np.arange(math.ceil(times[-1] * RATE) + 1) / RATE
-    return at_times(frames, times, np.minimum(wanted, times[-1]))
+def paced(
+    body: Body, frames: Frames, hand: float = HAND_LIMIT, trunk: float = TRUNK_LIMIT, rest: float = math.inf
+) -> Frames:
+    """Stretch time where hands, trunk or any other joint would be faster than the limits, m/s; frames stay `RATE`
+    apart, and a leap between two frames becomes a motion."""
+    limits = np.full(len(body.bones), rest)
+    for names, limit in ((_TRUNK, trunk), (_HANDS, hand)):
+        for name in names:
+            index = body.bone(name)
+            limits[index] = min(limits[index], limit)
+    # Between two frames far apart joints travel on arcs, which only the finer frames of a first pass show.
+    for _ in range(4):
+        if len(frames) < 2:
+            return frames
+        points = key_points(body, frames, body.bones)
+        distance = np.linalg.norm(np.diff(points, axis=0), axis=2)
+        steps = np.maximum((distance / (0.94 * limits)).max(axis=1), 1.0 / RATE)
+        times = np.concatenate([[0.0], np.cumsum(steps)])
+        if times[-1] <= (len(frames) - 1) / RATE + 1e-9:
+            return frames
+        wanted = np.arange(math.ceil(times[-1] * RATE) + 1) / RATE
+        frames = at_times(frames, times, np.minimum(wanted, times[-1]))
+    return frames
 
 
 def at_times(frames: Frames, times: F64, wanted: F64) -> Frames:
@@ -164,17 +177,19 @@ class Choreography:
     def blend_to(self, target: Frames, speed: float = BLEND_SPEED) -> None:
         """Blend from the present pose into `target` (one frame), no joint faster than `speed`."""
         start = self.last
-        everything = tuple(self.body.bones)
-        points = key_points(self.body, join(start, target), everything)
+        points = key_points(self.body, join(start, target), self.body.bones)
         far = float(np.linalg.norm(points[1] - points[0], axis=1).max())
-        # 1.875 is the peak of the quintic's speed over its mean; blended joints travel on arcs.
-        count = max(math.ceil(RATE * max(0.2, 1.875 * 1.3 * far / speed)), 2)
-        part = smooth(np.arange(1, count + 1) / count)
+        # 1.875 is the peak of the quintic's speed over its mean.
+        count = max(math.ceil(RATE * max(0.2, 1.875 * far / speed)), 2)
+        part = smooth(np.arange(count + 1) / count)
         roots = start.roots + part[:, None] * (target.roots - start.roots)
         rotations = blend(
-            np.repeat(start.rotations, count, axis=0), np.repeat(target.rotations, count, axis=0), part[:, None, None]
+            np.repeat(start.rotations, count + 1, axis=0),
+            np.repeat(target.rotations, count + 1, axis=0),
+            part[:, None, None],
         )
-        self.add(Frames(roots, rotations))
+        # Joints travel on arcs, which are longer than the straight way.
+        self.add(paced(self.body, Frames(roots, rotations), speed, speed, speed).part(1))
 
     def stand_up(self) -> None:
         """Blend into the standing pose where the person is; nothing if already there."""
@@ -206,7 +221,8 @@ class Choreography:
         yaw = math.atan2(dy, dx)
         self.turn(yaw)
         cycle, stride = _gait(self.body.name, clip)
-        travelled, velocity = _trapezoid(distance, speed, acceleration)
+        # Legs need time to find into their stride and out of it.
+        travelled, velocity = _trapezoid(distance, speed, min(acceleration, speed / STRIDE_TIME))
         weight = smooth(velocity / (0.6 * velocity.max()))[:, None, None]
         phase = (travelled / stride % 1.0) * (len(cycle) - 1)
         low = phase.astype(int)
@@ -248,7 +264,7 @@ class Choreography:
         run = join(*poses)
         entry = smooth(u[:, 0] / 0.3)[:, None, None]
         run = Frames(run.roots, blend(np.repeat(self.last.rotations, count, axis=0), run.rotations, entry))
-        run = paced(self.body, run, min(speed, HAND_LIMIT), min(speed, TRUNK_LIMIT))
+        run = paced(self.body, join(self.last, run), min(speed, HAND_LIMIT), min(speed, TRUNK_LIMIT), LIMB_LIMIT)
         self.add(run)
         self.hold(hold)
         self.add(Frames(run.roots[::-1], run.rotations[::-1]))
@@ -262,7 +278,7 @@ class Choreography:
         count = max(math.ceil(RATE * 1.875 * depth / speed), 10)
         sinks = depth * smooth(np.arange(1, count + 1) / count)
         run = join(*(crouching(self.body, self._stand, place, float(sink)) for sink in sinks))
-        run = paced(self.body, run)
+        run = paced(self.body, join(self.last, run), rest=LIMB_LIMIT)
         self.add(run)
         self.hold(hold)
         self.add(Frames(run.roots[::-1], run.rotations[::-1]))

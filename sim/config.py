@@ -31,19 +31,15 @@ class RefereeOptions(Strict):
     near_distance: Annotated[float, Field(ge=0.0, le=2.0)] = 0.5
     reaction: Annotated[float, Field(gt=0.0, le=2.0)] = 0.20
     """T_r: from exposure to the drives acting, worst case, s."""
-    shortest_stop: Annotated[list[Positive], Field(min_length=1, max_length=12)] | None = None
-    """Largest joint decelerations the arm is capable of, rad/s^2: T_s of S_p is never longer than with these. None:
-    the vendor's limits."""
     brake_deceleration: Annotated[list[Positive], Field(min_length=1, max_length=12)] | None = None
-    """Joint decelerations a full braking reaches at least, rad/s^2: what excuses motion after a justified moment.
-    None: half the vendor's limits."""
-    brake_floor: Annotated[float, Field(ge=0.0, le=2.0)] = 0.15
-    """A full braking is never expected to be over sooner than this, whatever the joints could do, s."""
+    """Joint decelerations of a full braking, rad/s^2; None: the vendor's limits."""
+    brake_floor: Annotated[float, Field(ge=0.0, le=2.0)] = 0.125
+    """A full braking on the path is not over sooner, whatever the joints can do: 1 / (fall of the rate, 1/s), s."""
     brake_time_cap: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
-    """A stop never counts longer than this, s."""
+    """A braking never counts longer than this, s."""
     drive_delay: Annotated[float, Field(ge=0.0, le=0.5)] = 0.02
-    """Setpoint to motion, s; added to the braking profile that excuses motion after a justified moment."""
-    brake_ramp: Annotated[float, Field(ge=0.0, le=1.0)] = 0.06
+    """Setpoint to motion, s: at full speed until then."""
+    brake_ramp: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     """Time the rate's jerk limit takes to build the full deceleration up, s."""
 
 

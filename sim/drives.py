@@ -10,6 +10,7 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from robots.contract import Setpoint
@@ -56,6 +57,30 @@ class DriveTarget(NamedTuple):
 
     q: Vector
     dq: Vector
+
+
+_VERDICTS = ("", "setpoint_invalid", "setpoint_limit", "setpoint_speed", "setpoint_jump")
+
+
+@njit(cache=True)
+def _verdict(
+    q: Vector, dq: Vector, lower: Vector, upper: Vector, v_max: Vector, since: Vector, elapsed: float, slack: float
+) -> int:
+    """Index into `_VERDICTS`: finite, within limits, not too fast, no farther from `since` than `elapsed` allows."""
+    worst = 0
+    for i in range(len(q)):
+        if not (np.isfinite(q[i]) and np.isfinite(dq[i])):
+            return 1
+        verdict = 0
+        if q[i] < lower[i] - 1e-6 or q[i] > upper[i] + 1e-6:
+            verdict = 2
+        elif abs(dq[i]) > 1.2 * v_max[i]:
+            verdict = 3
+        elif abs(q[i] - since[i]) > 1.5 * v_max[i] * elapsed + slack:
+            verdict = 4
+        if verdict and not worst:
+            worst = verdict
+    return worst
 
 
 class SimulatedDrives:
@@ -126,17 +151,14 @@ class SimulatedDrives:
             return "setpoint_invalid"
         q = np.array(setpoint.q, dtype=np.float64)
         dq = np.array(setpoint.dq, dtype=np.float64)
-        if not (math.isfinite(setpoint.t) and np.isfinite(q).all() and np.isfinite(dq).all()):
+        if not math.isfinite(setpoint.t):
             return "setpoint_invalid"
-        if (q < limits.q_lower - 1e-6).any() or (q > limits.q_upper + 1e-6).any():
-            return "setpoint_limit"
-        if (np.abs(dq) > 1.2 * limits.v_max).any():
-            return "setpoint_speed"
-        if self.phase == "idle":
-            return "setpoint_jump" if (np.abs(q - measured) > START_TOLERANCE).any() else ""
-        elapsed = min(t - self._last_at, limits.watchdog)
-        allowed = 1.5 * limits.v_max * elapsed + JUMP_TOLERANCE
-        return "setpoint_jump" if (np.abs(q - self._to) > allowed).any() else ""
+        slack, since = START_TOLERANCE, measured
+        moving = self.phase != "idle"
+        if moving:
+            slack, since = JUMP_TOLERANCE, self._to
+        elapsed = min(t - self._last_at, limits.watchdog) if moving else 0.0
+        return _VERDICTS[_verdict(q, dq, limits.q_lower, limits.q_upper, limits.v_max, since, elapsed, slack)]
 
     def _brake(self, fault: str) -> None:
         if self.phase != "faulted":
@@ -147,6 +169,7 @@ class SimulatedDrives:
     def step(self, t: float, dt: float, inputs: DriveInputs, measured: Vector) -> DriveTarget:
         """Advance from `t` to `t + dt`; return the target the joints follow in between."""
         self._supervise(t, inputs, measured)
+        before = self._q
         if self.phase == "following":
             self._interpolate(t + dt)
         elif self.phase == "braking":
@@ -154,14 +177,14 @@ class SimulatedDrives:
         else:
             self._dq = np.zeros_like(self._q)
         if self.ignore_setpoint_stops and (self.phase == "following" or self.ignore_vendor_stop):
-            self._run_away(dt)
+            self._run_away(before, dt)
         return self.target
 
     def _supervise(self, t: float, inputs: DriveInputs, measured: Vector) -> None:
         if self.phase == "following" and t - self._last_at > self.limits.watchdog:
             self.watchdog_tripped = True
             self._brake("watchdog")
-        if self.phase == "following" and (np.abs(measured - self._q) > FOLLOWING_TOLERANCE).any():
+        if self.phase == "following" and np.abs(measured - self._q).max() > FOLLOWING_TOLERANCE:
             self._brake("following_error")
         if inputs.emergency_stop:
             self._brake("emergency_stop")
@@ -204,7 +227,7 @@ class SimulatedDrives:
         if scale == 0.0:
             self.phase = "faulted"
 
-    def _run_away(self, dt: float) -> None:
+    def _run_away(self, before: Vector, dt: float) -> None:
         limits = self.limits
-        q = np.clip(self._q + self._runaway * dt, limits.q_lower, limits.q_upper)
+        q = np.clip(before + self._runaway * dt, limits.q_lower, limits.q_upper)
         self._q, self._dq = q, np.where((q > limits.q_lower) & (q < limits.q_upper), self._runaway, 0.0)

@@ -43,8 +43,12 @@ def _segments(name: str) -> tuple[Segment, ...]:
         corners = hull.vertices
         renumber = np.full(len(points), -1)
         renumber[corners] = np.arange(len(corners))
+        # Qhull does not orient its triangles; renderers need them counter-clockwise from outside.
+        a, b, c = (points[hull.simplices[:, i]] for i in range(3))
+        inward = (np.cross(b - a, c - a) * hull.equations[:, :3]).sum(axis=1) < 0.0
+        simplices = np.where(inward[:, None], hull.simplices[:, ::-1], hull.simplices)
         spread = body.spread[np.isin(body.spread, members)]
-        result.append(Segment(segment, bone, points[corners], renumber[hull.simplices].astype(np.int32), spread))
+        result.append(Segment(segment, bone, points[corners], renumber[simplices].astype(np.int32), spread))
     return tuple(result)
 
 

@@ -44,10 +44,12 @@ class Linkage(NamedTuple):
     faces: tuple[NDArray[np.int32], ...]
     chain: tuple[NDArray[Any], ...]
     """The joints as arrays: parents, children, indices, origins (n, 4, 4), axes (n, 3)."""
+    base_yaw: float
+    """Turn of the root about the vertical, rad."""
 
     def poses(self, q: list[float] | F64, fingers: float) -> F64:
         """(links, 4, 4) in the base frame for joint positions (rad) and the distance between the fingers (m)."""
-        return np.asarray(_poses(np.asarray(q, dtype=np.float64), fingers, len(self.links), *self.chain))
+        return np.asarray(_poses(np.asarray(q, dtype=np.float64), fingers, len(self.links), self.base_yaw, *self.chain))
 
 
 @njit(cache=True)
@@ -55,6 +57,7 @@ def _poses(
     q: F64,
     fingers: float,
     count: int,
+    base_yaw: float,
     parents: NDArray[np.int64],
     children: NDArray[np.int64],
     indices: NDArray[np.int64],
@@ -65,6 +68,8 @@ def _poses(
     for i in range(count):
         for k in range(4):
             out[i, k, k] = 1.0
+        out[i, 0, 0] = out[i, 1, 1] = np.cos(base_yaw)
+        out[i, 1, 0], out[i, 0, 1] = np.sin(base_yaw), -np.sin(base_yaw)
     turn = np.empty((3, 3))
     for n in range(len(parents)):
         above, child, index = parents[n], children[n], indices[n]
@@ -142,11 +147,15 @@ def load_linkage(arm: ArmSpec) -> Linkage:
         ordered += ready
         known |= {j.child for j in ready}
     shapes = [_shape(element, arm.urdf) for element in robot.findall("link")]
-    return _assembled(links, ordered, root, shapes)
+    return _assembled(links, ordered, root, shapes, arm.base_yaw)
 
 
 def _assembled(
-    links: list[str], joints: list[Joint], root: int, shapes: list[tuple[NDArray[np.float32], NDArray[np.int32]]]
+    links: list[str],
+    joints: list[Joint],
+    root: int,
+    shapes: list[tuple[NDArray[np.float32], NDArray[np.int32]]],
+    base_yaw: float,
 ) -> Linkage:
     chain = (
         np.array([j.parent for j in joints]),
@@ -155,7 +164,9 @@ def _assembled(
         np.array([j.origin for j in joints]),
         np.array([j.axis for j in joints]),
     )
-    return Linkage(tuple(links), tuple(joints), root, tuple(v for v, _ in shapes), tuple(f for _, f in shapes), chain)
+    return Linkage(
+        tuple(links), tuple(joints), root, tuple(v for v, _ in shapes), tuple(f for _, f in shapes), chain, base_yaw
+    )
 
 
 def _shape(link: ET.Element, urdf: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

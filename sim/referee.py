@@ -6,10 +6,10 @@ have reached the arm before it stands still:
 
     distance(person(tau), arm over its stopping path from t)  >=  v_h (t - tau + T_s)
 
-That is S_p of ISO/TS 15066 with C = Z_d = Z_r = 0, the robot's S_r and S_s measured instead of bounded, and T_s the
-shortest stop the arm is capable of: what falls short of it is wrong whatever the system's own, larger terms were. A
-moment that is not justified is still excused while the arm follows full braking from the last justified one. What is
-neither counts as a `psd_violation`. See docs/decisions/0201-referee.md.
+That is S_p of ISO/TS 15066 with C = Z_d = Z_r = 0 and the robot's S_r and S_s measured instead of bounded: what falls
+short of it is wrong whatever the system's own, larger terms were. T_s is the configured full braking. A moment that is
+not justified is still excused while the arm follows that braking from the last justified one. What is neither counts
+as a `psd_violation`. See docs/decisions/0201-referee.md.
 """
 
 from __future__ import annotations
@@ -26,16 +26,27 @@ from sim.body import load_body
 from sim.config import RefereeOptions
 from sim.contract import RefereeReport
 from sim.linkage import Linkage
-from sim.referee_geometry import NARROW, ArmPoints, Cloud, NarrowPhase, PersonPoints, least_gap, nearest
+from sim.referee_geometry import (
+    NARROW,
+    ArmPoints,
+    Cloud,
+    Held,
+    NarrowPhase,
+    PersonPoints,
+    largest_step,
+    least_gap,
+    nearest,
+)
 
 F64 = NDArray[np.float64]
 MOVING = 0.010
 """A link whose fastest point is slower than this stands, m/s."""
+REACH = 1.4
+"""No point of any arm of the twin, its gripper or what it holds is farther from one of its axes, m."""
 NEVER = 1e9
-NEAR = 0.05
-"""People whose bounding balls come nearer than this are measured on every step, m..."""
-_WIDE_EVERY = 8
-"""... others on every 8th, unless the bound is too small to justify the arm's motion."""
+_WIDE_EVERY, _FAR_EVERY = 8, 24
+"""The exact distance is measured on every 8th step (24th beyond half a metre), and whenever a bound is too small to
+justify the arm's motion."""
 _SAMPLES = 6
 """How many instants of the reaction time are tried, the newest and the oldest among them."""
 
@@ -49,8 +60,8 @@ class ArmTruth(NamedTuple):
     """rad/s."""
     fingers: float
     """m."""
-    held: tuple[tuple[float, float, float], F64] | None = None
-    """Box (edge lengths, m) and pose (4, 4) of the part in the gripper, base frame."""
+    held: Held | None = None
+    """The part in the gripper."""
 
 
 class PersonTruth(NamedTuple):
@@ -71,24 +82,18 @@ class Referee:
     """Fed once a step with truth; `report` gives the account so far. Pure but for the narrow phase's client."""
 
     def __init__(
-        self,
-        linkage: Linkage,
-        options: RefereeOptions,
-        shortest_stop: Sequence[float],
-        guaranteed_stop: Sequence[float],
-        narrow: bool = True,
+        self, linkage: Linkage, options: RefereeOptions, deceleration: Sequence[float], narrow: bool = True
     ) -> None:
-        """`shortest_stop`: largest joint decelerations the arm is capable of (T_s of S_p), rad/s^2;
-        `guaranteed_stop`: those a full braking is configured to reach at least (the excuse), rad/s^2. The options
-        replace both. `narrow` off: distances below 8 cm come from surface points alone."""
+        """`deceleration`: joint decelerations of a full braking, rad/s^2, where the options give none. `narrow` off:
+        distances below 8 cm come from surface points alone."""
         self.options = options
-        self._guaranteed = np.array(options.brake_deceleration or guaranteed_stop, dtype=np.float64)
-        self._shortest = np.array(options.shortest_stop or shortest_stop, dtype=np.float64)
+        self._deceleration = np.array(options.brake_deceleration or deceleration, dtype=np.float64)
         self._arm = ArmPoints(linkage)
         self._narrow = NarrowPhase(self._arm) if narrow else None
+        self._fastest_human = max(options.human_speed, options.human_speed_near)
         self._people: dict[str, PersonPoints] = {}
         self._history: deque[_Past] = deque()
-        self._last: tuple[float, Cloud, dict[str, F64]] | None = None
+        self._last: tuple[float, float, dict[str, F64]] | None = None
         self._step = 0
         self._touching: set[str] = set()
         self._justified_at = -math.inf
@@ -104,26 +109,53 @@ class Referee:
         """Judge the moment `t` (s, rising). Without people there is nothing to judge and nothing is measured."""
         self._step += 1
         self._remember(t, people)
+        finger_speed = self._since_last(t, arm, people)
         if not people:
             self._justify(t, arm)
-            self._last = None
             return
+        bounds = self._bounds(arm, people)
+        # No point of an arm is farther than this from any of its axes.
+        fastest = REACH * float(np.abs(arm.dq).sum()) + abs(finger_speed)
+        enough = (self._fastest_human + fastest) * self._stop_time(arm.dq) if fastest > MOVING else -math.inf
+        wide = self._step % (_FAR_EVERY if min(bounds) > 0.5 else _WIDE_EVERY) == 0
+        if min(bounds) >= enough and not (wide and min(bounds) < self._min):
+            self._justify(t, arm)
+            return
+        self._judge(t, arm, finger_speed, people, bounds)
+
+    def _judge(
+        self, t: float, arm: ArmTruth, finger_speed: float, people: list[PersonTruth], bounds: list[float]
+    ) -> None:
+        """The full measurement, for moments that a bound does not settle."""
         cloud = self._arm.at(arm.q, arm.fingers, arm.held)
-        speeds = self._link_speeds(t, cloud)
-        self._count_outside(t, people)
-        self._last = (t, cloud, {person.name: person.bones for person in people})
+        speeds = self._arm.speeds(arm.q, arm.dq, arm.fingers, finger_speed, arm.held)
         moving = bool((speeds > MOVING).any())
         stop = self._stop_time(arm.dq)
         # The arm's nearest point can come closer by no more than its fastest point travels while stopping.
-        need = (max(self.options.human_speed, self.options.human_speed_near) + float(speeds.max())) * stop
-        distance = self._separation(t, arm, cloud, people, speeds, need)
-        if not moving:
-            self._justify(t, arm)
-            return
-        if distance >= need or self._is_justified(t, arm, cloud, stop):
+        need = (self._fastest_human + float(speeds.max())) * stop if moving else -math.inf
+        distance = self._separation(t, arm, cloud, people, bounds, speeds, need)
+        if not moving or distance >= need or self._is_justified(t, arm, cloud, stop):
             self._justify(t, arm)
         elif not self._is_excused(t, arm):
             self._violations += 1
+
+    def _bounds(self, arm: ArmTruth, people: list[PersonTruth]) -> list[float]:
+        """Lower bounds of the distances to the people, m."""
+        centre, radius = self._arm.balls(arm.q, arm.fingers, arm.held)
+        return [float(least_gap(centre, radius, *self._points_of(p).balls(p.bones))) for p in people]
+
+    def _since_last(self, t: float, arm: ArmTruth, people: list[PersonTruth]) -> float:
+        """Count people outside the assumption since the last step; return the speed of the fingers, m/s."""
+        before = self._last
+        self._last = (t, arm.fingers, {person.name: person.bones for person in people})
+        if before is None or t <= before[0]:
+            return 0.0
+        for person in people:
+            bones = before[2].get(person.name)
+            if bones is not None and largest_step(person.bones, bones) > self.options.human_speed * (t - before[0]):
+                self._outside += 1
+                break
+        return (arm.fingers - before[1]) / (t - before[0])
 
     def _remember(self, t: float, people: list[PersonTruth]) -> None:
         self._history.append(_Past(t, people))
@@ -138,80 +170,40 @@ class Referee:
             self._people[person.name] = PersonPoints(person.name, load_body(person.body))
         return self._people[person.name]
 
-    def _link_speeds(self, t: float, cloud: Cloud) -> F64:
-        """Speed of the fastest point of each group since the last step, m/s."""
-        speeds = np.zeros(len(cloud.radius))
-        if self._last is None or t <= self._last[0]:
-            return speeds
-        before = self._last[1]
-        # A part that was just gripped or let go has no counterpart; the links always have.
-        groups = min(len(cloud.radius), len(before.radius))
-        n = cloud.start[groups]
-        moved = np.linalg.norm(cloud.points[:n] - before.points[:n], axis=1) / (t - self._last[0])
-        speeds[:groups] = np.maximum.reduceat(moved, cloud.start[:groups])
-        return speeds
-
-    def _count_outside(self, t: float, people: list[PersonTruth]) -> None:
-        """A step counts if any bone of anyone moved faster than the configured human speed."""
-        if self._last is None or t <= self._last[0]:
-            return
-        for person in people:
-            before = self._last[2].get(person.name)
-            if before is None:
-                continue
-            fastest = np.linalg.norm(person.bones[:, :, 3] - before[:, :, 3], axis=1).max() / (t - self._last[0])
-            if fastest > self.options.human_speed:
-                self._outside += 1
-                return
-
     # ------------------------------------------------------------ distances
 
     def _separation(
-        self, t: float, arm: ArmTruth, cloud: Cloud, people: list[PersonTruth], speeds: F64, need: float
+        self,
+        t: float,
+        arm: ArmTruth,
+        cloud: Cloud,
+        people: list[PersonTruth],
+        bounds: list[float],
+        speeds: F64,
+        need: float,
     ) -> float:
         """True distance now, or a lower bound of it that is at least `need`; counts contacts."""
         least = math.inf
         touching: set[str] = set()
-        for person in people:
+        wide = self._step % _WIDE_EVERY == 0
+        for person, bound in zip(people, bounds, strict=True):
             points = self._points_of(person)
-            bound = least_gap(cloud.centre, cloud.radius, *points.balls(person.bones))
-            nearer = bound < self._min and (bound < NEAR or self._step % _WIDE_EVERY == 0)
-            if bound >= need and not nearer:
+            if bound >= need and not (wide and bound < self._min):
                 least = min(least, bound)
                 continue
-            distance, link, segment = nearest(cloud, points.at(person.bones), 10.0)
+            # Neither the judgement nor the account needs a distance beyond these two.
+            distance, link, segment = nearest(cloud, points.at(person.bones), min(max(need, self._min), 100.0))
             if distance < NARROW and self._narrow is not None:
-                distance = min(distance, self._touched(arm, points, person, cloud, speeds, touching))
-            elif distance <= 0.0 and speeds[link] > MOVING:
-                touching.add(person.name)
+                exact = self._narrow.distances(arm.q, arm.fingers, cloud, points, person.bones)
+                distance = min(distance, float(exact.min()))
+                for group in np.flatnonzero((exact <= 0.0) & (speeds > MOVING)):
+                    touching.add(f"{person.name}/{self._arm.names[group]}")
             least = min(least, distance)
-            if distance < self._min:
+            if link >= 0 and distance < self._min:
                 self._min = distance
                 self._note(t, distance, link, person.name, points.segments[segment] if segment >= 0 else "")
         self._contacts += len(touching - self._touching)
         self._touching = touching
-        return least
-
-    def _touched(
-        self,
-        arm: ArmTruth,
-        points: PersonPoints,
-        person: PersonTruth,
-        cloud: Cloud,
-        speeds: F64,
-        touching: set[str],
-    ) -> float:
-        """Distance from the hulls of all links near the person; adds the person to `touching` on a moving contact."""
-        assert self._narrow is not None
-        centre, radius = points.balls(person.bones)
-        least = math.inf
-        for link in range(len(cloud.radius)):
-            if least_gap(cloud.centre[link : link + 1], cloud.radius[link : link + 1], centre, radius) > NARROW:
-                continue
-            distance = self._narrow.distance(arm.q, arm.fingers, link, points, person.bones)
-            least = min(least, distance)
-            if distance <= 0.0 and speeds[link] > MOVING:
-                touching.add(f"{person.name}/{self._arm.names[link]}")
         return least
 
     # ------------------------------------------------------------ justification
@@ -220,16 +212,22 @@ class Referee:
         o = self.options
         return o.human_speed if distance > o.near_distance else o.human_speed_near
 
+    def _braking(self, dq: F64) -> float:
+        """Duration of the deceleration of a full braking from `dq`, s, after delay and ramp."""
+        longest = float((np.abs(dq) / self._deceleration).max())
+        return min(max(longest, self.options.brake_floor), self.options.brake_time_cap)
+
     def _stop_time(self, dq: F64) -> float:
-        """T_s: the shortest time in which all joints can be brought to rest, s."""
-        return min(float((np.abs(dq) / self._shortest).max()), self.options.brake_time_cap)
+        """T_s of a full braking from `dq`, s: until the drives act, until the deceleration is built up, and that."""
+        return self.options.drive_delay + self.options.brake_ramp + self._braking(dq)
 
     def _is_justified(self, t: float, arm: ArmTruth, cloud: Cloud, stop: float) -> bool:
         """The rule of the module's head, for `_SAMPLES` instants of the reaction time."""
         stages = [cloud]
         for share in (0.5, 1.0):
-            # Constant deceleration: after the share s of the stopping time the joints went dq T_s (s - s^2 / 2).
-            q = arm.q + arm.dq * stop * (share - 0.5 * share * share)
+            # Full speed until the drives act, then half of it on average.
+            free = self.options.drive_delay
+            q = arm.q + arm.dq * (free + (stop - free) * (share - 0.5 * share * share))
             stages.append(self._arm.at(q, arm.fingers, arm.held))
         count = len(self._history)
         picks = sorted({round(k * (count - 1) / (_SAMPLES - 1)) for k in range(_SAMPLES)}, reverse=True)
@@ -240,8 +238,12 @@ class Referee:
             for person in past.people:
                 points = self._points_of(person)
                 skin = points.at(person.bones)
+                enough = self._fastest_human * (t - past.t + stop)
                 for stage in stages:
-                    d, link, segment = nearest(stage, skin, 10.0)
+                    d, link, segment = nearest(stage, skin, enough)
+                    if link < 0:
+                        worst = max(worst, 0.0)
+                        continue
                     need = self._human_speed(d) * (t - past.t + stop)
                     if need - d > worst:
                         worst = need - d
@@ -261,9 +263,8 @@ class Referee:
         speed = self._justified_speed
         if len(speed) != len(arm.dq):
             return False
-        longest = max(float((speed / self._guaranteed).max()), o.brake_floor)
         elapsed = t - self._justified_at - o.drive_delay - o.brake_ramp
-        left = 1.0 if elapsed <= 0.0 else max(0.0, 1.0 - elapsed / longest)
+        left = 1.0 if elapsed <= 0.0 else max(0.0, 1.0 - elapsed / self._braking(speed))
         return bool((np.abs(arm.dq) <= speed.max() * left + 0.02).all())
 
     # ------------------------------------------------------------ account

@@ -3,6 +3,7 @@ GJK on convex hulls where they come close. None of it is shared with the room sa
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,10 @@ I64 = NDArray[np.int64]
 SPACING = 0.025
 """Points on the arm's hulls are at most about this far apart, m."""
 SKIN_POINTS = 1500
+_MOMENT = 1e-3
+"""Step of the difference that turns joint speeds into speeds of points, s."""
+Held = tuple[tuple[float, float, float], F64]
+"""Edge lengths (m) and pose (4, 4) in the base frame of the box in the gripper."""
 NARROW = 0.08
 """Below this distance between points the hulls themselves are measured, m."""
 
@@ -52,28 +57,44 @@ class ArmPoints:
         self._local = np.concatenate(local)
         self._owner = np.repeat(np.array(self.links), [len(x) for x in local])
         self._start = np.concatenate([[0], np.cumsum([len(x) for x in local])]).astype(np.int64)
+        self._owner_of_group = np.array(self.links)
         self._centre = np.array([0.5 * (x.min(axis=0) + x.max(axis=0)) for x in local])
         self._radius = np.array([np.linalg.norm(x - c, axis=1).max() for x, c in zip(local, self._centre, strict=True)])
 
-    def at(self, q: F64, fingers: float, held: tuple[tuple[float, float, float], F64] | None = None) -> Cloud:
-        """Points at joint positions `q` (rad), finger opening (m); `held`: edge lengths of the held part's box and its
-        pose (4, 4) in the frame of the last link that has points."""
-        poses = self.linkage.poses(q, fingers)
-        points = _moved(self._local, self._owner, poses)
-        centre = _moved(self._centre, np.array(self.links), poses)
+    def balls(self, q: F64, fingers: float, held: Held | None = None) -> tuple[F64, F64]:
+        """Bounding balls of the groups: centres (g, 3), radii (g,)."""
+        centre = _moved(self._centre, self._owner_of_group, self.linkage.poses(q, fingers))
         if held is None:
-            return Cloud(points, self._start, centre, self._radius)
+            return centre, self._radius
         size, pose = held
-        extra = box_mesh(list(size))[0]
-        middle = 0.5 * (extra[[0, 0, 0, 7, 7, 7]] + extra[[1, 2, 4, 6, 5, 3]])
-        corners = np.concatenate([extra, middle, np.zeros((1, 3))])
-        at = corners @ pose[:3, :3].T + pose[:3, 3]
-        return Cloud(
-            np.concatenate([points, at]),
-            np.append(self._start, len(points) + len(at)),
-            np.concatenate([centre, pose[None, :3, 3]]),
-            np.append(self._radius, float(np.linalg.norm(size)) / 2),
-        )
+        radius = float(np.linalg.norm(size)) / 2
+        return np.concatenate([centre, pose[None, :3, 3]]), np.append(self._radius, radius)
+
+    def at(self, q: F64, fingers: float, held: Held | None = None) -> Cloud:
+        """Points at joint positions `q` (rad) and finger opening (m), and on what is held."""
+        points = _moved(self._local, self._owner, self.linkage.poses(q, fingers))
+        centre, radius = self.balls(q, fingers, held)
+        if held is None:
+            return Cloud(points, self._start, centre, radius)
+        size, pose = held
+        at = _box_points(size) @ pose[:3, :3].T + pose[:3, 3]
+        return Cloud(np.concatenate([points, at]), np.append(self._start, len(points) + len(at)), centre, radius)
+
+    def speeds(self, q: F64, dq: F64, fingers: float, finger_speed: float, held: Held | None = None) -> F64:
+        """Speed of the fastest point of each group, m/s; what is held moves with the hand."""
+        now = self.linkage.poses(q, fingers)
+        before = self.linkage.poses(q - dq * _MOMENT, fingers - finger_speed * _MOMENT)
+        points = _moved(self._local, self._owner, now)
+        speeds = group_speeds(points, _moved(self._local, self._owner, before), self._start, _MOMENT)
+        return np.asarray(speeds) if held is None else np.append(speeds, speeds[-3:].max())
+
+
+@functools.lru_cache(maxsize=64)
+def _box_points(size: tuple[float, float, float]) -> F64:
+    """Corners, centres of faces and of edges of a box round the origin."""
+    corners = box_mesh(list(size))[0]
+    middles = 0.5 * (corners[:, None] + corners[None]).reshape(-1, 3)
+    return np.asarray(np.unique(np.concatenate([corners, middles]), axis=0))
 
 
 def _spread_on_hull(vertices: F64) -> F64:
@@ -120,8 +141,7 @@ class PersonPoints:
 
     def balls(self, bones: F64) -> tuple[F64, F64]:
         """Bounding balls of the segments: centres (g, 3), radii (g,)."""
-        t = bones[self.bones]
-        return np.einsum("gij,gj->gi", t[:, :, :3], self._centre) + t[:, :, 3], self._radius
+        return _moved(self._centre, self.bones, bones), self._radius
 
     def at(self, bones: F64) -> Cloud:
         """Skin points for bone transforms (104, 3, 4)."""
@@ -139,6 +159,35 @@ def _moved(local: F64, owner: I64, poses: F64) -> F64:
         for k in range(3):
             out[i, k] = m[k, 0] * x + m[k, 1] * y + m[k, 2] * z + m[k, 3]
     return out
+
+
+@njit(cache=True)
+def group_speeds(now: F64, before: F64, start: I64, dt: float) -> F64:
+    """Speed of the fastest point of each group between two sets of points, m/s."""
+    speeds = np.zeros(len(start) - 1)
+    for g in range(len(start) - 1):
+        fastest = 0.0
+        for i in range(start[g], start[g + 1]):
+            d = 0.0
+            for k in range(3):
+                e = now[i, k] - before[i, k]
+                d += e * e
+            fastest = max(fastest, d)
+        speeds[g] = np.sqrt(fastest) / dt
+    return speeds
+
+
+@njit(cache=True)
+def largest_step(now: F64, before: F64) -> float:
+    """Longest way any bone's head went between two sets of bone transforms (104, 3, 4), m."""
+    longest = 0.0
+    for i in range(len(now)):
+        d = 0.0
+        for k in range(3):
+            e = now[i, k, 3] - before[i, k, 3]
+            d += e * e
+        longest = max(longest, d)
+    return np.sqrt(longest)
 
 
 @njit(cache=True)
@@ -214,23 +263,31 @@ class NarrowPhase:
         shape = p.createCollisionShape(p.GEOM_MESH, vertices=corners.tolist(), physicsClientId=self._client)
         return int(p.createMultiBody(0, shape, physicsClientId=self._client))
 
-    def distance(self, q: F64, fingers: float, group: int, person: PersonPoints, bones: F64) -> float:
-        """Signed distance between one link (group of `ArmPoints`) and all segments of a person near it; inf if beyond
-        `NARROW`."""
-        if group >= len(self._links):
-            return np.inf
+    def distances(self, q: F64, fingers: float, cloud: Cloud, person: PersonPoints, bones: F64) -> F64:
+        """Signed distance (m) of every group of the arm to a person; inf where it is beyond `NARROW`. What is held has
+        no hull here."""
         if person.name not in self._people:
             self._people[person.name] = [
                 self._hull(s.vertices) for s in segments(person.body) if s.name in person.segments
             ]
-        pose = self._arm.linkage.poses(q, fingers)[self._arm.links[group]]
-        self._place(self._links[group], pose[:3])
-        best = np.inf
-        for body, bone in zip(self._people[person.name], person.bones, strict=True):
-            self._place(body, bones[bone])
-            found = p.getClosestPoints(self._links[group], body, NARROW, physicsClientId=self._client)
-            best = min([best, *(float(c[8]) for c in found)])
-        return best
+        centre, radius = person.balls(bones)
+        gaps = np.linalg.norm(cloud.centre[:, None] - centre[None], axis=2) - cloud.radius[:, None] - radius[None]
+        poses = self._arm.linkage.poses(q, fingers)
+        result = np.full(len(cloud.radius), np.inf)
+        placed: set[int] = set()
+        for link, link_body in enumerate(self._links):
+            near = np.flatnonzero(gaps[link] < NARROW)
+            if not len(near):
+                continue
+            self._place(link_body, poses[self._arm.links[link], :3])
+            for segment in near.tolist():
+                body = self._people[person.name][segment]
+                if segment not in placed:
+                    self._place(body, bones[person.bones[segment]])
+                    placed.add(segment)
+                found = p.getClosestPoints(link_body, body, NARROW, physicsClientId=self._client)
+                result[link] = min([result[link], *(float(c[8]) for c in found)])
+        return result
 
     def _place(self, body: int, pose: F64) -> None:
         turn = to_quaternion(pose[:, :3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
@@ -42,27 +43,43 @@ def frame(z: F64, y_hint: F64) -> F64:
     return np.stack([x, np.cross(z, x), z], axis=-1)
 
 
+@njit(cache=True)
+def _to_quaternions(r: F64) -> F64:
+    """(n, 3, 3) -> (n, 4) by the largest of the four components, which is exact where the others are not."""
+    q = np.empty((len(r), 4))
+    for n in range(len(r)):
+        m = r[n]
+        trace = m[0, 0] + m[1, 1] + m[2, 2]
+        if trace > 0.0:
+            s = 2.0 * np.sqrt(1.0 + trace)
+            q[n, 3] = 0.25 * s
+            q[n, 0] = (m[2, 1] - m[1, 2]) / s
+            q[n, 1] = (m[0, 2] - m[2, 0]) / s
+            q[n, 2] = (m[1, 0] - m[0, 1]) / s
+        else:
+            i = 0
+            if m[1, 1] > m[0, 0]:
+                i = 1
+            if m[2, 2] > m[i, i]:
+                i = 2
+            j, k = (i + 1) % 3, (i + 2) % 3
+            s = 2.0 * np.sqrt(max(1.0 + m[i, i] - m[j, j] - m[k, k], 1e-12))
+            q[n, i] = 0.25 * s
+            q[n, j] = (m[j, i] + m[i, j]) / s
+            q[n, k] = (m[k, i] + m[i, k]) / s
+            q[n, 3] = (m[k, j] - m[j, k]) / s
+        norm = np.sqrt(q[n, 0] ** 2 + q[n, 1] ** 2 + q[n, 2] ** 2 + q[n, 3] ** 2)
+        if q[n, 3] < 0.0:
+            norm = -norm
+        for i in range(4):
+            q[n, i] /= norm
+    return q
+
+
 def to_quaternion(r: F64) -> F64:
     """(..., 3, 3) -> (..., 4), w >= 0."""
-    flat = r.reshape(-1, 3, 3)
-    m00, m11, m22 = flat[:, 0, 0], flat[:, 1, 1], flat[:, 2, 2]
-    # Four candidates, each exact where its own component is large; take the largest.
-    squares = np.stack([1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22, 1 + m00 + m11 + m22], axis=1)
-    best = squares.argmax(axis=1)
-    q = np.empty((len(flat), 4))
-    for n, (k, m) in enumerate(zip(best, flat, strict=True)):
-        s = 2.0 * np.sqrt(max(squares[n, k], 1e-12))
-        if k == 3:
-            q[n] = ((m[2, 1] - m[1, 2]) / s, (m[0, 2] - m[2, 0]) / s, (m[1, 0] - m[0, 1]) / s, s / 4)
-        elif k == 0:
-            q[n] = (s / 4, (m[0, 1] + m[1, 0]) / s, (m[0, 2] + m[2, 0]) / s, (m[2, 1] - m[1, 2]) / s)
-        elif k == 1:
-            q[n] = ((m[0, 1] + m[1, 0]) / s, s / 4, (m[1, 2] + m[2, 1]) / s, (m[0, 2] - m[2, 0]) / s)
-        else:
-            q[n] = ((m[0, 2] + m[2, 0]) / s, (m[1, 2] + m[2, 1]) / s, s / 4, (m[1, 0] - m[0, 1]) / s)
-    q /= np.linalg.norm(q, axis=1, keepdims=True)
-    q[q[:, 3] < 0] *= -1.0
-    return q.reshape(*r.shape[:-2], 4)
+    flat = np.ascontiguousarray(r, dtype=np.float64).reshape(-1, 3, 3)
+    return np.asarray(_to_quaternions(flat)).reshape(*r.shape[:-2], 4)
 
 
 def to_matrix(q: F64) -> F64:

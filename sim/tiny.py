@@ -115,9 +115,10 @@ class TinyRenderer:
         to_camera = np.linalg.inv(view.pose)
         # OpenGL's camera looks along -z with y up.
         opengl = np.diag([1.0, -1.0, -1.0, 1.0]) @ to_camera
+        # TinyRenderer samples pixels at their corner, half a pixel off their centre in both directions.
         q = np.zeros((4, 4))
-        q[0, 0], q[0, 2] = 2 * view.fx / view.width, 1.0 - 2.0 * (view.cx + 0.5) / view.width
-        q[1, 1], q[1, 2] = 2 * view.fy / view.height, 2.0 * (view.cy + 0.5) / view.height - 1.0
+        q[0, 0], q[0, 2] = 2 * view.fx / view.width, 1.0 - 2.0 * view.cx / view.width
+        q[1, 1], q[1, 2] = 2 * view.fy / view.height, 2.0 * (view.cy + 1.0) / view.height - 1.0
         q[2, 2], q[2, 3], q[3, 2] = -(FAR + NEAR) / (FAR - NEAR), -2 * FAR * NEAR / (FAR - NEAR), -1.0
         _, _, rgba, depth, _ = p.getCameraImage(
             view.width,

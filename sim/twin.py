@@ -75,7 +75,7 @@ class TwinNode:
         self.scenario = load_scenario(scenario)
         self.seed = self.scenario.seed if seed is None else seed
         arm = arm_spec(str(robot["model"]))
-        home = [math.radians(v) for v in robot["home_deg"]]
+        home = [math.radians(v) for v in robot.get("home_deg") or arm.home_deg]
         self.world = World(workcell, arm, home, self.options.physics_hz)
         self.world.set_finger_speed(self.options.finger_speed)
         limits = DriveLimits(
@@ -101,13 +101,15 @@ class TwinNode:
         self._look_due = now
         self._touching: set[tuple[str, str]] = set()
         self._fault = ""
+        self._parts: list[PartPose] = []
+        self._kinds = [part.kind for part in self.world.parts]
+        self._parts_due = now
+        self._parts_still_at = now + 1.0
         self._quiet: dict[str, float] = {}
         self._start = now + self.options.start_people
         self.people = people_of(self.scenario, workcell.floor, self.seed)
         self._bones: list[PersonTruth] = []
-        self.referee = Referee(
-            load_linkage(arm), self.options.referee, [2.0 * v for v in arm.brake], arm.brake, bool(self.people)
-        )
+        self.referee = Referee(load_linkage(arm), self.options.referee, [2.0 * v for v in arm.brake], bool(self.people))
         self._account = self.referee.report(now)
         self._connect(ports)
 
@@ -228,11 +230,19 @@ class TwinNode:
     # ------------------------------------------------------------ truth
 
     def _scene(self, now: float) -> Scene:
-        parts = [
-            PartPose(part.name, part.kind, (*at, *turn))
-            for part, (at, turn) in zip(self.world.parts, self.world.part_poses().values(), strict=True)
-        ]
-        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(), parts)
+        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(), self._parts_now(now))
+
+    def _parts_now(self, now: float) -> list[PartPose]:
+        """Every part every 0.1 s; in between only while one is held or has just been let go."""
+        if self.world.held:
+            self._parts_still_at = now + 2.0
+        if now >= self._parts_due - 1e-9 or now <= self._parts_still_at or not self._parts:
+            self._parts_due = now + 0.1
+            poses = self.world.part_poses().items()
+            self._parts = [
+                PartPose(name, kind, (*at, *turn)) for kind, (name, (at, turn)) in zip(self._kinds, poses, strict=True)
+            ]
+        return self._parts
 
     def people_now(self) -> list[BodyPose]:
         """Poses of the people at the last step."""

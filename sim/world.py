@@ -6,6 +6,7 @@ The referee measures people against the arm instead.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,14 @@ GRASP_FORCE_LIMIT = 250.0
 """What the grasp constraint can carry before it slips, N."""
 TOUCH_FORCE = 0.05
 """A finger touches when its normal contact force exceeds this, N."""
+PARK_EVERY = 5
+"""Steps between two looks at which parts are at rest."""
+PARK_DISTANCE = 0.10
+"""Parts at rest with all of them farther than this from the grasp point stand fast until the hand comes near, m."""
+GRASP_DEPTH = 0.11
+"""Grasp point: so far along the z axis of the hand, m."""
+PARK_SPEED = 0.003
+"""m/s; and ten times as much in rad/s."""
 RELEASE_STEP = 0.0005
 """Opening the fingers by more than this lets go, m."""
 
@@ -88,6 +97,10 @@ class World:
         self._grip_force = 20.0
         self._finger_speed = 0.05
         self._stuck: dict[int, float] = {}
+        self._steps = 0
+        self._parked: dict[int, tuple[tuple[float, float, float], tuple[float, float, float, float]]] = {}
+        self._masses = {part.body: workcell.parts[part.kind].mass for part in self.parts}
+        self._reading = self._measure()
 
     # ------------------------------------------------------------ loading
 
@@ -111,7 +124,14 @@ class World:
 
     def _load_arm(self, home: list[float]) -> None:
         client = self._client
-        self.body = int(p.loadURDF(str(self.arm.urdf), useFixedBase=True, physicsClientId=client))
+        self.body = int(
+            p.loadURDF(
+                str(self.arm.urdf),
+                baseOrientation=p.getQuaternionFromEuler([0.0, 0.0, self.arm.base_yaw]),
+                useFixedBase=True,
+                physicsClientId=client,
+            )
+        )
         info = [p.getJointInfo(self.body, i, physicsClientId=client) for i in range(self._joint_count())]
         by_joint = {row[1].decode(): row for row in info}
         self.link_names = [p.getBodyInfo(self.body, physicsClientId=client)[0].decode()] + [
@@ -170,20 +190,23 @@ class World:
             physicsClientId=self._client,
         )
         p.stepSimulation(physicsClientId=self._client)
+        self._reading = self._measure()
         self._update_grasp()
+        self._steps += 1
+        if self._steps % PARK_EVERY == 0:
+            self._park_parts()
 
     def _finger_commands(
         self, q: list[float], dq: list[float], forces: list[float]
     ) -> tuple[list[float], list[float], list[float]]:
         """Each finger goes to half the width at the gripper's speed, pressing with at most the commanded force."""
-        states = p.getJointStates(self.body, self._fingers, physicsClientId=self._client)
         goal = self._grasp_width / 2 if self._grasp is not None else self._width_target / 2
         step = self._finger_speed * self.dt
         # The two fingers move as one (they are geared together): both follow their mean.
-        mean = 0.5 * (states[0][0] + states[1][0])
+        mean = 0.5 * self._reading.fingers
         towards = min(max(goal - mean, -step), step)
         force = self._grip_force if self._grip_force > 0 else 20.0
-        for _ in states:
+        for _ in self._fingers:
             # Lead by one step at full speed, so that the position servo presses with the force limit when blocked.
             q.append(mean + towards)
             dq.append(towards / self.dt)
@@ -191,15 +214,15 @@ class World:
         return q, dq, forces
 
     def reading(self) -> ArmReading:
-        """Measure the arm."""
+        """The arm as it was measured after the last step."""
+        return self._reading
+
+    def _measure(self) -> ArmReading:
         states = p.getJointStates(self.body, self._motors, physicsClientId=self._client)
         n = len(self._joints)
-        return ArmReading(
-            np.array([s[0] for s in states[:n]]),
-            np.array([s[1] for s in states[:n]]),
-            np.array([s[3] for s in states[:n]]),
-            float(states[n][0] + states[n + 1][0]),
-        )
+        table = np.array([(s[0], s[1], s[3]) for s in states[:n]])
+        fingers = float(states[n][0] + states[n + 1][0])
+        return ArmReading(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy(), fingers)
 
     def link_motion(self) -> LinkMotion:
         """True pose and velocity of every link after the last step."""
@@ -211,7 +234,7 @@ class World:
             physicsClientId=self._client,
         )
         zero = (0.0, 0.0, 0.0)
-        base = (zero, (0.0, 0.0, 0.0, 1.0), zero, zero, zero)
+        base = (zero, p.getQuaternionFromEuler([0.0, 0.0, self.arm.base_yaw]), zero, zero, zero)
         rows = [base] + [(s[4], s[5], s[6], s[7], s[0]) for s in states]
         position, quaternion, linear, angular, com = (np.array([r[i] for r in rows]) for i in range(5))
         return LinkMotion(position, quaternion, linear, angular, com)
@@ -255,8 +278,8 @@ class World:
         """A part is held once both fingers press on it while closing with force."""
         if self._grasp is not None or self._grip_force <= 0.0:
             return
-        reading = p.getJointStates(self.body, self._fingers, physicsClientId=self._client)
-        if reading[0][0] + reading[1][0] <= self._width_target + 1e-4:
+        width = self._reading.fingers
+        if width <= self._width_target + 1e-4:
             return
         touched = self._touched(self._fingers[0])
         if not touched:
@@ -264,7 +287,7 @@ class World:
         touched &= self._touched(self._fingers[1])
         for part in self.parts:
             if part.body in touched and part.body not in self._slipped:
-                self._hold(part, float(reading[0][0] + reading[1][0]))
+                self._hold(part, width)
                 return
 
     def _hold(self, part: PartBody, width: float) -> None:
@@ -305,6 +328,31 @@ class World:
         )
         self._grasp, self._grasped = None, None
 
+    def _park_parts(self) -> None:
+        """Parts at rest away from the hand become immovable, which spares the solver most of its work; they stay
+        solid, and are movable again before the hand gets to them."""
+        client = self._client
+        link = p.getLinkState(self.body, self._hand, computeForwardKinematics=1, physicsClientId=client)
+        hand, _ = p.multiplyTransforms(link[4], link[5], (0.0, 0.0, GRASP_DEPTH), (0.0, 0.0, 0.0, 1.0))
+        for part in self.parts:
+            parked = self._parked.get(part.body)
+            at, turn = parked or p.getBasePositionAndOrientation(part.body, physicsClientId=client)
+            near = part is self._grasped or math.dist(at, hand) < PARK_DISTANCE + max(part.size)
+            if parked is not None and near:
+                del self._parked[part.body]
+                p.changeDynamics(
+                    part.body,
+                    -1,
+                    mass=self._masses[part.body],
+                    activationState=p.ACTIVATION_STATE_WAKE_UP,
+                    physicsClientId=client,
+                )
+            elif parked is None and not near:
+                linear, angular = p.getBaseVelocity(part.body, physicsClientId=client)
+                if math.hypot(*linear) < PARK_SPEED and math.hypot(*angular) < 10 * PARK_SPEED:
+                    self._parked[part.body] = (at, turn)
+                    p.changeDynamics(part.body, -1, mass=0.0, physicsClientId=client)
+
     def lose_part(self) -> bool:
         """Injected fault: the part slips out and cannot be held again before the fingers opened. False: none held."""
         if self._grasped is None:
@@ -325,7 +373,9 @@ class World:
     def part_poses(self) -> dict[str, tuple[tuple[float, float, float], tuple[float, float, float, float]]]:
         """Name -> (centre in the base frame, m; quaternion x y z w)."""
         return {
-            part.name: p.getBasePositionAndOrientation(part.body, physicsClientId=self._client) for part in self.parts
+            part.name: self._parked.get(part.body)
+            or p.getBasePositionAndOrientation(part.body, physicsClientId=self._client)
+            for part in self.parts
         }
 
     def parts_in(self, lower: tuple[float, float, float], upper: tuple[float, float, float]) -> list[str]:
