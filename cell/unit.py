@@ -32,6 +32,7 @@ ABORT_TIME = 2.0
 """After this Aborting ends even if nobody reports a standing arm: no more can be done from here, s."""
 STOP_TIME = 10.0
 RESET_TIME = 10.0
+HOLD_TIME = 3.0
 RESTING = frozenset({"Stopped", "Idle", "Complete", "Aborted"})
 HOLDABLE = frozenset({"Starting", "Execute", "Unholding", "Suspending", "Suspended", "Unsuspending"})
 
@@ -333,7 +334,10 @@ class Unit:
 
     def _in_holding(self, now: float) -> bool:
         self._ask_once(lambda: self.arm.set_override(0.0, now))
-        return self._standing or self.alarms.is_active("robot_lost")
+        state = self.seen.state
+        # Fingers that press on something can keep the arm trembling: an arm that is told to stand counts as held then.
+        told = state is not None and state.rate == 0.0 and now - self._entered > HOLD_TIME
+        return self._standing or told or self.alarms.is_active("robot_lost")
 
     def _in_unholding(self, now: float) -> bool:
         verdict = self._restore_override(now)

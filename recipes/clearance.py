@@ -105,11 +105,13 @@ def _tool_points(tool: str, opening: float) -> tuple[Array, Array] | None:
         return None
     hand = _box_points(np.array(outline.hand_lower), np.array(outline.hand_upper))
     fingers = []
+    # The thick part's depth tapers to the tip's, as the convex hull of a finger does.
+    levels = np.linspace(outline.base_end, outline.finger_tip, 5)
+    depths = np.linspace(outline.base_depth, outline.finger_depth, 5)
+    slabs = [(outline.base_depth, outline.hand_upper[2], outline.base_end)]
+    slabs += [(depths[i], levels[i], levels[i + 1]) for i in range(4)]
     for side in (-1.0, 1.0):
-        for depth, z0, z1 in (
-            (outline.base_depth, outline.hand_upper[2], outline.base_end),
-            (outline.finger_depth, outline.base_end, outline.finger_tip),
-        ):
+        for depth, z0, z1 in slabs:
             inner, outer = side * opening / 2, side * (opening / 2 + depth)
             lower = np.array([-outline.finger_width / 2, min(inner, outer), z0])
             upper = np.array([outline.finger_width / 2, max(inner, outer), z1])

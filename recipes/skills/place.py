@@ -39,7 +39,7 @@ class Place:
         "move_failed": OutcomeSpec("the motion was not finished"),
         "move_refused": OutcomeSpec("the robot node refused the motion"),
         "grip_refused": OutcomeSpec("the robot node refused to open"),
-        "grip_missed": OutcomeSpec("the gripper did not open"),
+        "grip_failed": OutcomeSpec("the gripper did not open", choices=("retry", "stop")),
     }
 
     def label(self, params: PlaceParams) -> str:
