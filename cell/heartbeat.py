@@ -9,7 +9,8 @@ import time
 from types import FrameType
 
 from cell.bus.messages import Heartbeat
-from cell.bus.ports import Node, Ports
+from cell.bus.ports import Node
+from cell.bus.zeromq import ZmqPorts
 from cell.clock import Clock
 
 BEAT = 0.1
@@ -33,9 +34,10 @@ def real_time_scheduling(priority: int) -> str:
 class LiveLoop:
     """Steps a node until a signal ends it. SIGINT and SIGTERM end it between two steps."""
 
-    def __init__(self, node: Node, ports: Ports, clock: Clock) -> None:
+    def __init__(self, node: Node, ports: ZmqPorts, clock: Clock) -> None:
         self._node = node
         self._clock = clock
+        self._ports = ports
         self._beats = ports.publisher(topic(ports.node), Heartbeat)
         self._stop = False
         self._late = 0.0
@@ -61,6 +63,7 @@ class LiveLoop:
                 self._node.step(now)
                 if now >= beat:
                     self._beats.send(Heartbeat(self._node.name, now, True, "", self._late), now)
+                    self._ports.refresh()
                     beat, self._late = now + BEAT, 0.0
                 due = max(due + self._node.period, now)
         finally:

@@ -9,6 +9,7 @@ from cell.bus.messages import PROTOCOL_VERSION, Hello, Reply
 from cell.bus.ports import Ports
 from cell.contract import SERVICE, TOPIC_STATUS, AnswerConfirm, CellStatus, Command
 from perception.contract import ConfirmClear
+from robots.contract import ClearFault
 from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 from safety.contract import SafetyStatus
 
@@ -16,6 +17,7 @@ PATIENCE = 0.3
 """A request without an effect is made again after this long, s."""
 ANSWER_AFTER = 1.0
 """A question is answered so long after it was first seen, s: a person needs to read it."""
+MOST_CLEARS = 6
 ENDED = ("Complete", "Aborted", "Held", "Stopped")
 
 
@@ -35,6 +37,7 @@ class Operator:
         self._asked = -1e9
         self._started = False
         self._greeted = False
+        self._cleared = 0
         self._question = ("", 0.0)
 
     def step(self, now: float) -> None:
@@ -66,7 +69,13 @@ class Operator:
         if now - self._asked < PATIENCE:
             return
         if status.state == "Aborted" and not self._started:
-            self._ask(Command("Clear", self._person), now)
+            # Nothing has moved yet: what was latched while the nodes started one after another is cleared by the
+            # person who starts the run. A cause that is still there latches again, and after a few tries it stays.
+            if self._cleared < MOST_CLEARS:
+                self._cleared += 1
+                self._ask(ClearFault(self._person) if self._cleared % 2 else Command("Clear", self._person), now)
+            else:
+                self.outcome = "Aborted"
         elif status.state == "Stopped" and not self._started and self._sighted():
             if self._confirm and self._unconfirmed():
                 self._ask(ConfirmClear(self._person), now)

@@ -1,41 +1,68 @@
-"""One node as a process of its own: `python -m cell.process NODE SESSION_FILE`."""
+"""One node as a process of its own."""
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
+
+from cell.bus.ports import BusError, Node
+from cell.session import Session, SessionError, load_session
+from cell.yamlfile import FileErrors
 
 PRIORITY = {"arm": 60, "supervisor": 50, "perception": 40, "twin": 55}
 """SCHED_FIFO priorities where the system permits: the last line before the drives comes first."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run the node until SIGTERM; return the exit code."""
-    name, path = arguments
+def preload(session: Session) -> list[str]:
+    """Modules that all node processes of a session need, or that are slow to import."""
+    config = session.cell.config
+    wanted = {
+        "cell.robot_drivers": {config.robot.driver},
+        "cell.worlds": {config.world.driver} if config.world is not None else set(),
+        "cell.cameras": {camera.driver for camera in config.cameras},
+        "cell.point_sources": {config.world.driver} if config.world is not None else set(),
+    }
+    plug_ins = [e.module for group, names in wanted.items() for e in entry_points(group=group) if e.name in names]
+    return ["cell.process", "cell.nodes", "cell.controller", "cell.ledger", "cell.recorder", "robots.node", *plug_ins]
+
+
+def warm_up(node: Node) -> None:
+    """Let a node load its compiled kernels before its clock runs: a first use in motion would cost a lease."""
+    prepare = getattr(node, "warm_up", None)
+    if prepare is not None:
+        prepare()
+
+
+def run_node(name: str, session_file: str, log: str) -> None:
+    """Run the node until SIGTERM; ends the process with 0, or with 2 if it could not start."""
+    os.setsid()
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.exit(_run(name, Path(session_file)))
+
+
+def _run(name: str, session_file: Path) -> int:
     from cell.heartbeat import LiveLoop, real_time_scheduling
 
     how = real_time_scheduling(PRIORITY[name]) if name in PRIORITY else "ordinary scheduling"
     # Scheduling comes before the first ZeroMQ context, or its threads stay behind at ordinary priority.
-    from cell.bus.ports import BusError
     from cell.bus.zeromq import ZmqPorts
     from cell.clock import RealClock
     from cell.nodes import build
-    from cell.session import SessionError, load_session
-    from cell.yamlfile import FileErrors
 
     clock = RealClock()
     try:
-        session = load_session(Path(path))
+        session = load_session(session_file)
         ports = ZmqPorts(name, session.addresses)
         node = build(name, session, ports, clock, boot=ports.boot)
     except (SessionError, FileErrors, BusError) as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr, flush=True)
         return 2
+    warm_up(node)
     print(f"node {name}: {how}", flush=True)
     LiveLoop(node, ports, clock).run()
     ports.close()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -56,7 +56,9 @@ class Seen:
     def take_observation(self, observation: Observation, now: float) -> None:
         """Take over perception's observation."""
         self.observation, self.observation_at = observation, now
-        if observation.healthy:
+        unconfirmed = not observation.confirmed_clear and all(camera.ok for camera in observation.cameras)
+        if observation.healthy or unconfirmed:
+            # That nobody has looked yet is no fault of a camera: it only keeps the arm from starting.
             self.unhealthy_since = None
         elif self.unhealthy_since is None:
             self.unhealthy_since = now

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from perception import kernels
 from perception.armhistory import ArmHistory, CapsuleModel
 from perception.clearance import ClearanceMap, VoxelView
 from perception.config import PerceptionConfig
@@ -50,6 +51,22 @@ class CameraFusion:
         self._seq = 0
         self.confirmed = False
         self._waiting: list[Frame] = []
+
+    def warm_up(self) -> None:
+        """Load the compiled kernels with an empty picture; nothing of it stays."""
+        for view in self.views.values():
+            info = view.info.intrinsics
+            blank = np.full((info.height, info.width), 900, np.uint16)
+            arm = Capsules(np.zeros((1, 3)), np.ones((1, 3)), np.ones(1))
+            seen = view.process(Frame(view.info.name, 0, 0.0, blank), arm, [])
+            spare = self.map.possible.copy()
+            self.map.clear(self._voxels[view.info.name], np.zeros_like(seen.free))
+            self.map.occupy(seen.points)
+            self.map.drop_pockets()
+            self.map.exclude_arm(arm.a, arm.b, arm.r)
+            self.map.balls((arm.a[0], arm.b[0]), self._balls)
+            kernels.dilate(self.map.possible, self.map.solid, np.zeros_like(spare))
+            self.map.possible[:] = spare
 
     def confirm_clear(self) -> None:
         """A person vouches that nobody is in the unseen part of the cell."""

@@ -132,6 +132,10 @@ class PerceptionNode(_Shell):
         self._fusion = fusion
         self._frames = [ports.subscriber(topic_frame(name), FrameMessage) for name in fusion.views]
 
+    def warm_up(self) -> None:
+        """Load the compiled kernels before the clock runs."""
+        self._fusion.warm_up()
+
     def step(self, now: float) -> None:
         """Use what arrived since the last step."""
         self._serve(self._fusion, now)

@@ -155,8 +155,8 @@ class RobotCore:
         if self.q is None and self.watch.fresh:
             self.q = self.watch.q.copy()
             out.events.append(("robot.ready", {"driver": self.info.name, "q": self.q.tolist()}))
-        if self.q is not None and not self.drives_off:
-            for finding in self.watch.compare(now, self.q, self.dq):
+        if self.q is not None:
+            for finding in self.watch.compare(now, self.q, self.dq, not self.drives_off):
                 self.latch(finding.code, finding.detail, out)
         if self.watch.fresh and self.watch.state is not None:
             lost = self.gripper.lost(now, self.watch.state)

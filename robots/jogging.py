@@ -75,15 +75,16 @@ class Jogger:
         target = np.zeros(self._model.dof)
         if self.wanted(now) and limit > 0.0:
             target = limit * self._target(q)
-        change = target - self.dq
-        bound = JOINT_SHARE * self._model.a_max * self._dt
-        worst = float(np.max(np.abs(change) / bound))
-        self.dq = target if worst <= 1.0 else self.dq + change / worst
-        if not self._permitted(q):
-            # braking continues at the joints' own limit: the check looks one braking distance ahead
-            worst = float(np.max(np.abs(self.dq) / bound))
-            self.dq = self.dq * max(0.0, 1.0 - 1.0 / max(worst, 1.0))
+        faster = self._towards(target)
+        # from the present velocity the arm can always stop in time, because that was checked before it was taken
+        self.dq = faster if self._permitted(q, faster) else self._towards(np.zeros(self._model.dof))
         return q + self.dq * self._dt
+
+    def _towards(self, target: Array) -> Array:
+        """Joint velocities one tick nearer to `target`, all joints changing in proportion."""
+        change = target - self.dq
+        worst = float(np.max(np.abs(change) / (JOINT_SHARE * self._model.a_max * self._dt)))
+        return target if worst <= 1.0 else self.dq + change / worst
 
     def _target(self, q: Array) -> Array:
         """Joint velocities asked for, scaled down to the limits; always in the direction asked for."""
@@ -111,16 +112,16 @@ class Jogger:
         # 2 % for the curvature of the difference quotient
         return dq * min(scale, self._speed / max(1.02 * fastest / h, 1e-9))
 
-    def _permitted(self, q: Array) -> bool:
-        """Whether the arm, braking from its present jog velocity, stays within joint limits and keep-out regions."""
-        if not self.moving:
+    def _permitted(self, q: Array, dq: Array) -> bool:
+        """Whether the arm, braking from the velocities dq, stays within joint limits and keep-out regions."""
+        if not dq.any():
             return True
         model = self._model
-        time = float(np.max(np.abs(self.dq) / (JOINT_SHARE * model.a_max))) + 2 * self._dt
-        stop = q + self.dq * (0.5 * time + self._dt)
+        time = float(np.max(np.abs(dq) / (JOINT_SHARE * model.a_max))) + 2 * self._dt
+        stop = q + dq * (0.5 * time + self._dt)
         for j in range(model.dof):
-            if self.dq[j] > 0 and stop[j] > model.q_upper[j] - LIMIT_MARGIN:
+            if dq[j] > 0 and stop[j] > model.q_upper[j] - LIMIT_MARGIN:
                 return False
-            if self.dq[j] < 0 and stop[j] < model.q_lower[j] + LIMIT_MARGIN:
+            if dq[j] < 0 and stop[j] < model.q_lower[j] + LIMIT_MARGIN:
                 return False
         return not self._regions.violation(model, stop[None, :], None)

@@ -24,7 +24,7 @@ LOOKAHEAD = 0.06
 """Nominal s by which a lower slope limit is announced, so that the jerk-limited slope is down in time."""
 MIN_SLOPE = 0.5
 """A motion on which the rate could not fall by at least this much everywhere (1/s) is refused."""
-TORQUE_PITCH = 0.1
+TORQUE_PITCH = 0.04
 """Nominal time between the points at which braking torque is evaluated, s."""
 MAX_SAMPLES = 60_000
 

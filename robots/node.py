@@ -104,6 +104,8 @@ class RobotNode:
             if out.grip is not None:
                 self.driver.grip(*out.grip)
         except DriverError as error:
+            if "driver_fault" in self.core.faults:
+                return  # it goes on refusing: reported and stopped already
             out.events.append(("robot.driver_error", {"code": error.code, "text": str(error)}))
             self.core.latch("driver_fault", str(error), out)
             self._stop_again(now)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from robots.config import RobotConfig
 from robots.contract import DriverInfo, DriverState
-from robots.leases import CLOCK_TOLERANCE
 from robots.model import RobotModel
 
 Array = NDArray[np.float64]
@@ -21,6 +20,9 @@ OBEY_SPEED = 0.03
 """An arm told to stand whose joints are faster does not obey, rad/s."""
 LIMIT_TOLERANCE = 0.02
 """A joint measured this far outside its limits is a fault, rad."""
+STATE_AHEAD = 0.02
+"""A measurement may be this much younger than the tick that reads it, s: the node may be held up between reading its
+clock and reading the drives."""
 STARTUP = 2.0
 """How long the drives may take to deliver their first state, s."""
 
@@ -82,7 +84,7 @@ class DriverWatch:
             # a sum is finite only if every term is; it is cheaper than asking each
             if not math.isfinite(sum(values)):
                 return f"{name} contains values that are not finite"
-        if not math.isfinite(state.t) or state.t > now + CLOCK_TOLERANCE:
+        if not math.isfinite(state.t) or state.t > now + STATE_AHEAD:
             return "time stamp lies in the future or is not finite"
         if not math.isfinite(state.gripper_width):
             return "gripper width is not finite"
@@ -109,11 +111,11 @@ class DriverWatch:
         """No joint was measured faster than `STANDING_SPEED`."""
         return self.fresh and bool(np.abs(self.dq).max() <= STANDING_SPEED)
 
-    def compare(self, now: float, q: Array, dq: Array) -> list[Finding]:
+    def compare(self, now: float, q: Array, dq: Array, follows: bool) -> list[Finding]:
         """Compare the measured arm with what it was told: does it follow, does it stand when told to?
 
-        `q`, `dq` are what was commanded in the tick before. The tolerance grows by what the commanded speed covers in
-        the drives' known delay.
+        `q`, `dq` are what was commanded in the tick before; `follows`: the drives are to follow it, which they are not
+        after the vendor's stop. The tolerance grows by what the commanded speed covers in the drives' known delay.
         """
         if not self.fresh:
             return []
@@ -121,7 +123,7 @@ class DriverWatch:
         self.tracking_error = float(error.max())
         excess = error - np.abs(dq) * self._delay
         found = []
-        if float(excess.max()) > self._config.tracking_tolerance:
+        if follows and float(excess.max()) > self._config.tracking_tolerance:
             j = int(np.argmax(excess))
             text = f"{self._model.joint_names[j]} is {math.degrees(error[j]):.1f} degrees off its setpoint"
             found.append(Finding("tracking_error", text))

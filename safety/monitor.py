@@ -109,6 +109,24 @@ class Monitor:
             limit = self._blind_limit(state, horizon + max(0.0, age))
         return self._decide(limit, state, motion, horizon, max(0.0, age), balls, observation)
 
+    def warm_up(self) -> None:
+        """Load the compiled kernels with a made-up cycle."""
+        links = len(self._model.capsule_names()) - self._fixed
+        a, b, r = self._model.capsule_paths(np.zeros((2, self._model.dof)))
+        slack, moved = np.empty((2, links)), np.empty((2, links))
+        a, b, r = a[:, self._fixed :].copy(), b[:, self._fixed :].copy(), r[self._fixed :]
+        kernels.station_slack(a, b, slack, moved)
+        balls = np.ones((2, 4), np.float32)
+        kernels.clearances(
+            np.frombuffer(balls.tobytes(), "<f4").reshape(-1, 4), a, b, r, slack, moved, 1.0,
+            self._clear[:2], self._binding[:2], self._now,
+        )  # fmt: skip
+        lim = self._limits
+        kernels.stop_bound(
+            1.0, 0.0, 0.5, 0.1, 0.0, np.full(3, 8.0), 0.01, lim.slope_up, lim.slope_down, lim.jerk, 0.004
+        )
+        kernels.admissible(0.1, 0.0, self._clear, SPACING, 0.1, 1.6, 2.0, self._fixed_terms)
+
     def _stations(self, state: RobotState, motion: Motion | None, horizon: float) -> NDArray[np.float64]:
         """Joint positions at the stations; the first is the measured position."""
         if motion is None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from robots.leases import sign_lease
 
 from cell.bus.ports import Ports, Subscriber
 from cell.clock import Clock
 from perception.contract import TOPIC_OBSERVATION, Observation
 from robots.contract import AcceptedMotion, RobotState, SpeedLease, topic_lease, topic_motion, topic_state
+from robots.leases import sign_lease
 from safety.contract import SUPERVISOR, TOPIC_STATUS, SafetyStatus
 from safety.supervisor import SupervisorCore
 
@@ -28,6 +28,10 @@ class SupervisorNode:
         self._leases = ports.publisher(topic_lease(SUPERVISOR), SpeedLease)
         self._status = ports.publisher(TOPIC_STATUS, SafetyStatus)
         self._events = ports.event_source()
+
+    def warm_up(self) -> None:
+        """Load the compiled kernels before the clock runs."""
+        self._core.warm_up()
 
     def step(self, now: float) -> None:
         """One monitor cycle."""

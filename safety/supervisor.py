@@ -15,6 +15,8 @@ from safety.monitor import Decision, Monitor, refuse
 
 LEAST_LIMIT = 0.02
 """Below this rate the arm would only creep: it stops instead."""
+CLOCK_SLACK = 0.02
+"""A message may have been made this long after the cycle read its clock, s: the process may be held up in between."""
 DEAD_AFTER = 0.5
 """Without a usable observation for so long only a person starts the arm again, s."""
 
@@ -42,6 +44,12 @@ class SupervisorCore:
         self._seq = 0
         self._stopped = False
         self._clear_since = math.nan
+
+    def warm_up(self) -> None:
+        """Load the compiled kernels."""
+        self._monitor.warm_up()
+        rest = (self._model.q_lower + self._model.q_upper) / 2
+        Motion.from_samples(self._model, "warm-up", 0.01, [rest, rest, rest])
 
     def accept_motion(self, accepted: AcceptedMotion) -> None:
         """Take the motion the robot node says it executes. One that makes no path is not taken: its limit stays 0."""
@@ -73,14 +81,14 @@ class SupervisorCore:
         if o is None or s is None:
             return refuse("waiting for the first observation and robot state"), True
         age = now - o.oldest_exposure
-        if not math.isfinite(age) or age < -0.001:
+        if not math.isfinite(age) or age < -CLOCK_SLACK:
             return refuse("camera time is not on this machine's clock", s.progress), False
         if age > self._config.reaction.lease_validity:
             return refuse(f"camera data is {age * 1e3:.0f} ms old", s.progress), age <= DEAD_AFTER
         if not o.healthy:
             only_late = all(c.ok or c.reason == "late" for c in o.cameras) and o.confirmed_clear
             return refuse(o.reason, s.progress), only_late
-        if now - s.t > 10 * self._config.reaction.tick or s.t > now + 0.001:
+        if now - s.t > 10 * self._config.reaction.tick or s.t > now + CLOCK_SLACK:
             return refuse(f"robot state is {(now - s.t) * 1e3:.0f} ms old", s.progress), True
         if s.motion_id and (self._motion is None or self._motion.motion_id != s.motion_id):
             return refuse("the accepted motion is not known yet", s.progress), True

@@ -31,8 +31,14 @@ class RefereeOptions(Strict):
     near_distance: Annotated[float, Field(ge=0.0, le=2.0)] = 0.5
     reaction: Annotated[float, Field(gt=0.0, le=2.0)] = 0.20
     """T_r: from exposure to the drives acting, worst case, s."""
+    shortest_stop: Annotated[list[Positive], Field(min_length=1, max_length=12)] | None = None
+    """Largest joint decelerations the arm is capable of, rad/s^2: T_s of S_p is never longer than with these. None:
+    the vendor's limits."""
     brake_deceleration: Annotated[list[Positive], Field(min_length=1, max_length=12)] | None = None
-    """Guaranteed joint deceleration of a full stop, rad/s^2; None: that of the arm model."""
+    """Joint decelerations a full braking reaches at least, rad/s^2: what excuses motion after a justified moment.
+    None: half the vendor's limits."""
+    brake_floor: Annotated[float, Field(ge=0.0, le=2.0)] = 0.15
+    """A full braking is never expected to be over sooner than this, whatever the joints could do, s."""
     brake_time_cap: Annotated[float, Field(gt=0.0, le=5.0)] = 1.0
     """A stop never counts longer than this, s."""
     drive_delay: Annotated[float, Field(ge=0.0, le=0.5)] = 0.02

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -20,7 +21,7 @@ FACES_PER_LINK = 400
 
 
 class Joint(NamedTuple):
-    """One joint; `index` is its place among the arm's joints, -1 fixed, -2 and -3 the two fingers."""
+    """One joint; `drive` is its place among the arm's joints, -1 fixed, -2 and -3 the two fingers."""
 
     parent: int
     child: int
@@ -28,7 +29,7 @@ class Joint(NamedTuple):
     """(4, 4)."""
     axis: F64
     prismatic: bool
-    index: int
+    drive: int
 
 
 class Linkage(NamedTuple):
@@ -41,27 +42,58 @@ class Linkage(NamedTuple):
     vertices: tuple[NDArray[np.float32], ...]
     """(n, 3) for each link; empty where it has no shape."""
     faces: tuple[NDArray[np.int32], ...]
+    chain: tuple[NDArray[Any], ...]
+    """The joints as arrays: parents, children, indices, origins (n, 4, 4), axes (n, 3)."""
 
     def poses(self, q: list[float] | F64, fingers: float) -> F64:
         """(links, 4, 4) in the base frame for joint positions (rad) and the distance between the fingers (m)."""
-        out = np.tile(np.eye(4), (len(self.links), 1, 1))
-        for joint in self.joints:
-            pose = out[joint.parent] @ joint.origin
-            if joint.index >= 0:
-                turn = np.eye(4)
-                turn[:3, :3] = _about(joint.axis, float(q[joint.index]))
-                pose = pose @ turn
-            elif joint.index < -1:
-                pose = pose.copy()
-                pose[:3, 3] += pose[:3, :3] @ joint.axis * (fingers / 2)
-            out[joint.child] = pose
-        return out
+        return np.asarray(_poses(np.asarray(q, dtype=np.float64), fingers, len(self.links), *self.chain))
 
 
-def _about(axis: F64, angle: float) -> F64:
-    x, y, z = axis
-    k = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.asarray(np.eye(3) + np.sin(angle) * k + (1.0 - np.cos(angle)) * (k @ k))
+@njit(cache=True)
+def _poses(
+    q: F64,
+    fingers: float,
+    count: int,
+    parents: NDArray[np.int64],
+    children: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    origins: F64,
+    axes: F64,
+) -> F64:
+    out = np.zeros((count, 4, 4))
+    for i in range(count):
+        for k in range(4):
+            out[i, k, k] = 1.0
+    turn = np.empty((3, 3))
+    for n in range(len(parents)):
+        above, child, index = parents[n], children[n], indices[n]
+        x, y, z = axes[n]
+        angle = q[index] if index >= 0 else 0.0
+        # Rodrigues: cos I + sin [axis] + (1 - cos) axis axis^T.
+        c, s = np.cos(angle), np.sin(angle)
+        e = 1.0 - c
+        turn[0, 0], turn[0, 1], turn[0, 2] = c + e * x * x, e * x * y - s * z, e * x * z + s * y
+        turn[1, 0], turn[1, 1], turn[1, 2] = e * x * y + s * z, c + e * y * y, e * y * z - s * x
+        turn[2, 0], turn[2, 1], turn[2, 2] = e * x * z - s * y, e * y * z + s * x, c + e * z * z
+        for i in range(3):
+            at = out[above, i, 3]
+            for j in range(3):
+                at += out[above, i, j] * origins[n, j, 3]
+            out[child, i, 3] = at
+            r0, r1, r2 = 0.0, 0.0, 0.0
+            for j in range(3):
+                r0 += out[above, i, j] * origins[n, j, 0]
+                r1 += out[above, i, j] * origins[n, j, 1]
+                r2 += out[above, i, j] * origins[n, j, 2]
+            if index >= 0:
+                for j in range(3):
+                    out[child, i, j] = r0 * turn[0, j] + r1 * turn[1, j] + r2 * turn[2, j]
+            else:
+                out[child, i, 0], out[child, i, 1], out[child, i, 2] = r0, r1, r2
+                if index < -1:
+                    out[child, i, 3] += (r0 * x + r1 * y + r2 * z) * fingers / 2
+    return out
 
 
 def _origin(element: ET.Element | None) -> F64:
@@ -110,9 +142,20 @@ def load_linkage(arm: ArmSpec) -> Linkage:
         ordered += ready
         known |= {j.child for j in ready}
     shapes = [_shape(element, arm.urdf) for element in robot.findall("link")]
-    return Linkage(
-        tuple(links), tuple(ordered), root, tuple(v for v, _ in shapes), tuple(f for _, f in shapes)
+    return _assembled(links, ordered, root, shapes)
+
+
+def _assembled(
+    links: list[str], joints: list[Joint], root: int, shapes: list[tuple[NDArray[np.float32], NDArray[np.int32]]]
+) -> Linkage:
+    chain = (
+        np.array([j.parent for j in joints]),
+        np.array([j.child for j in joints]),
+        np.array([j.drive for j in joints]),
+        np.array([j.origin for j in joints]),
+        np.array([j.axis for j in joints]),
     )
+    return Linkage(tuple(links), tuple(joints), root, tuple(v for v, _ in shapes), tuple(f for _, f in shapes), chain)
 
 
 def _shape(link: ET.Element, urdf: Path) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

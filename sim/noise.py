@@ -1,7 +1,7 @@
 """From perfect depth to the depth of an active stereo camera (Intel RealSense D435 / D455 figures).
 
-The camera measures disparity d = f B / z with a subpixel noise of 0.08 px, so sigma_z = 0.08 z^2 / (f B); the figures of
-f and B reproduce 3.8 mm (D435) and 2.0 mm (D455) at 1 m. Every effect can be switched off; all are drawn from one
+The camera measures disparity d = f B / z with a subpixel noise of 0.08 px, so sigma_z = 0.08 z^2 / (f B); the figures
+of f and B reproduce 3.8 mm (D435) and 2.0 mm (D455) at 1 m. Every effect can be switched off; all are drawn from one
 generator seeded with the frame's number.
 """
 
@@ -12,12 +12,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 F32 = NDArray[np.float32]
 NATIVE_WIDTH = 848
 SUBPIXEL = 0.08
 DISPARITY_STEP = 1.0 / 32.0
 """Finest disparity the camera reports, px."""
+
+
+_QUANTILES: F32 = ndtri((np.arange(65536) + 0.5) / 65536.0).astype(np.float32)
+"""Standard normal deviates of equal probability; the largest is 4.3."""
 
 
 class StereoModel(NamedTuple):
@@ -49,12 +54,12 @@ class Effects(NamedTuple):
     """Share of isolated invalid pixels."""
 
 
-@njit(cache=True, fastmath=False)
+@njit(cache=True)
 def _degrade(
     depth: F32,
     shade: F32,
-    normal: F32,
-    uniform: F32,
+    quantile: F32,
+    state: np.uint64,
     fb: float,
     subpixel: float,
     near: float,
@@ -70,8 +75,14 @@ def _degrade(
     height, width = depth.shape
     for y in range(height):
         for x in range(width):
+            # SplitMix64: 24 bits for a uniform number, 16 others for a normal one by its table of quantiles.
+            state += np.uint64(0x9E3779B97F4A7C15)
+            bits = state
+            bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            bits = bits ^ (bits >> np.uint64(31))
+            u = np.float32(bits >> np.uint64(40)) * np.float32(5.9604644775390625e-08)
             z = depth[y, x]
-            u = uniform[y, x]
             if not (near <= z <= far) or u < scatter:
                 out[y, x] = 0
                 continue
@@ -99,12 +110,11 @@ def _degrade(
                         nearest = depth[y, x + 1]
                     if nearest < z - 0.05:
                         z = nearest + (z - nearest) * (u - 0.93) / 0.07
-            if dark_holes and shade[y, x] < 0.10:
-                # Dark cloth returns little of the projector's pattern, the less the farther away.
-                if (u - scatter) < 0.05 * z * z:
-                    out[y, x] = 0
-                    continue
-            disparity = fb / z + subpixel * normal[y, x]
+            # Dark cloth returns little of the projector's pattern, the less the farther away.
+            if dark_holes and shade[y, x] < 0.10 and (u - scatter) < 0.05 * z * z:
+                out[y, x] = 0
+                continue
+            disparity = fb / z + subpixel * quantile[bits & np.uint64(0xFFFF)]
             if quantise:
                 disparity = np.rint(disparity * 32.0) / 32.0
             if disparity <= 0.0:
@@ -134,16 +144,14 @@ class DepthNoise:
 
     def apply(self, depth: F32, shade: F32, frame: int) -> NDArray[np.uint16]:
         """`depth`: (h, w) m along the optical axis; `shade`: (h, w) reflectivity 0-1. Returns (h, w) uint16 mm."""
-        rng = np.random.Generator(np.random.SFC64([self._seed, frame]))
         e = self._effects
-        normal = rng.standard_normal(depth.shape, dtype=np.float32)
-        uniform = rng.random(depth.shape, dtype=np.float32)
+        state = np.random.SeedSequence([self._seed, frame]).generate_state(1, np.uint64)[0]
         out = np.empty(depth.shape, dtype=np.uint16)
         _degrade(
             depth,
             shade,
-            normal,
-            uniform,
+            _QUANTILES,
+            state,
             self.fb,
             SUBPIXEL if e.stereo_noise else 0.0,
             self._model.depth_min,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cell.bus.messages import Reply
@@ -33,6 +34,8 @@ from sim.contract import (
 )
 from sim.drives import DriveInputs, DriveLimits, SimulatedDrives
 from sim.human import people_of
+from sim.linkage import load_linkage
+from sim.referee import ArmTruth, PersonTruth, Referee
 from sim.robot import INPUTS
 from sim.scenario import load_scenario
 from sim.world import ArmReading, World
@@ -97,8 +100,15 @@ class TwinNode:
         self._reported: dict[str, tuple[float, float, float]] = {}
         self._look_due = now
         self._touching: set[tuple[str, str]] = set()
+        self._fault = ""
+        self._quiet: dict[str, float] = {}
         self._start = now + self.options.start_people
         self.people = people_of(self.scenario, workcell.floor, self.seed)
+        self._bones: list[PersonTruth] = []
+        self.referee = Referee(
+            load_linkage(arm), self.options.referee, [2.0 * v for v in arm.brake], arm.brake, bool(self.people)
+        )
+        self._account = self.referee.report(now)
         self._connect(ports)
 
     def _connect(self, ports: Ports) -> None:
@@ -117,6 +127,8 @@ class TwinNode:
             self._service.reply(incoming.client, self._answer(incoming, now))
         self._take_command(now)
         self._advance(now)
+        self._bones = [PersonTruth(h.name, h.body.name, h.bones(now - self._start)) for h in self.people]
+        self._judge(now)
         self._publish_state()
         if now >= self._scene_due - 1e-9:
             self._scenes.send(self._scene(now), now)
@@ -125,6 +137,20 @@ class TwinNode:
             self._look_due = now + 0.1
             self._look_at_parts(now)
             self._look_at_contacts(now)
+            self._reports.send(self._account, now)
+
+    def _judge(self, now: float) -> None:
+        """Let the referee see the truth; report every new contact and violation."""
+        if not self._bones:
+            return
+        arm = ArmTruth(self._reading.q, self._reading.dq, self._reading.fingers, self.world.held_box())
+        self.referee.observe(now, arm, self._bones)
+        before, self._account = self._account, self.referee.report(now)
+        for kind in ("contacts_while_moving", "psd_violations"):
+            if getattr(self._account, kind) > getattr(before, kind) and now >= self._quiet.get(kind, -math.inf):
+                # One event for a row of steps; the counters count every step.
+                self._events.emit(f"twin.{kind}", now, count=getattr(self._account, kind), **self._account.worst)
+                self._quiet[kind] = now + 0.1
 
     def _advance(self, now: float) -> None:
         dt = self.world.dt
@@ -138,7 +164,6 @@ class TwinNode:
         self._t = now if abs(now - self._t) < 1e-6 else self._t
 
     def _physics_step(self) -> None:
-        was = self.drives.fault
         command = self._command
         inputs = DriveInputs(
             self._inputs["emergency_stop"],
@@ -150,8 +175,9 @@ class TwinNode:
         self.world.step(target)
         self._reading = self.world.reading()
         self._steps += 1
-        if self.drives.fault != was:
-            self._events.emit("twin.drive_fault", self._t, fault=self.drives.fault)
+        if self.drives.fault != self._fault:
+            self._fault = self.drives.fault
+            self._events.emit("twin.drive_fault", self._t, fault=self._fault)
 
     # ------------------------------------------------------------ from the robot node
 
@@ -206,14 +232,11 @@ class TwinNode:
             PartPose(part.name, part.kind, (*at, *turn))
             for part, (at, turn) in zip(self.world.parts, self.world.part_poses().values(), strict=True)
         ]
-        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(now), parts)
+        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(), parts)
 
-    def people_now(self, now: float) -> list[BodyPose]:
-        """Poses of the people at `now`."""
-        return [
-            BodyPose(human.name, human.bones(now - self._start).astype("<f4").tobytes(), human.body.name)
-            for human in self.people
-        ]
+    def people_now(self) -> list[BodyPose]:
+        """Poses of the people at the last step."""
+        return [BodyPose(person.name, person.bones.astype("<f4").tobytes(), person.body) for person in self._bones]
 
     def parts(self) -> dict[str, list[float]]:
         """Truth: name -> x, y, z, qx, qy, qz, qw of every part."""
@@ -282,7 +305,9 @@ class TwinNode:
         return ""
 
     def close(self) -> None:
-        """Report where the parts are and free the physics client. Idempotent."""
+        """Report where the parts are and the referee's account, and free the physics clients. Idempotent."""
         if self.world.client >= 0:
+            self._events.emit("twin.referee", self._t, **msgspec.structs.asdict(self.referee.report(self._t)))
+            self.referee.close()
             self._events.emit("twin.parts", self._t, parts=self.parts(), final=True)
             self.world.close()

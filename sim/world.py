@@ -237,6 +237,16 @@ class World:
         """Name of the part in the gripper, or empty."""
         return self._grasped.name if self._grasped is not None else ""
 
+    def held_box(self) -> tuple[tuple[float, float, float], NDArray[np.float64]] | None:
+        """Edge lengths (m) and pose (4, 4) of the held part, base frame; None if nothing is held."""
+        if self._grasped is None:
+            return None
+        at, turn = p.getBasePositionAndOrientation(self._grasped.body, physicsClientId=self._client)
+        pose = np.eye(4)
+        pose[:3, :3] = np.array(p.getMatrixFromQuaternion(turn)).reshape(3, 3)
+        pose[:3, 3] = at
+        return self._grasped.size, pose
+
     def _touched(self, finger: int) -> set[int]:
         contacts = p.getContactPoints(bodyA=self.body, linkIndexA=finger, physicsClientId=self._client)
         return {int(c[2]) for c in contacts if c[9] > TOUCH_FORCE}

@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import os
 import secrets
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -29,6 +30,8 @@ _decode_event = msgspec.msgpack.Decoder(Event).decode
 _decode_reply = msgspec.msgpack.Decoder(Reply).decode
 EVENT_QUEUE = 100_000
 """Events a slow reader may lag behind before the gap is reported."""
+KEPT_EVENTS = 2000
+"""Events a source says again to a reader that joins late."""
 LARGEST_MESSAGE = 16 * 1024 * 1024
 
 
@@ -166,7 +169,8 @@ class ZmqPorts:
 
     def event_source(self) -> EventSource:
         if self._source is None:
-            socket = self._socket(zmq.PUB)
+            socket = self._socket(zmq.XPUB)
+            socket.setsockopt(zmq.XPUB_VERBOSE, 1)
             socket.setsockopt(zmq.SNDHWM, EVENT_QUEUE)
             self._bind(socket, self._addresses.events(self.node))
             self._source = _Source(socket, self.node, self._boot)
@@ -179,6 +183,11 @@ class ZmqPorts:
         for node in self._addresses.nodes:
             self._connect(socket, self._addresses.events(node))
         return _Feed(socket)
+
+    def refresh(self) -> None:
+        """Serve late readers of events; called with every heartbeat."""
+        if self._source is not None:
+            self._source.serve_newcomers()
 
     def requester(self, service: str, session: str) -> Requester:
         socket = self._socket(zmq.DEALER)
@@ -245,23 +254,45 @@ class _Inbox(Generic[T]):
 
 
 class _Source:
+    """Keeps its newest events and says them again to whoever joins late; readers drop what they know."""
+
     def __init__(self, socket: zmq.Socket[bytes], node: str, boot: int) -> None:
         self._socket = socket
         self._node = node
         self._boot = boot
         self._seq = itertools.count(1)
+        self._kept: deque[bytes] = deque(maxlen=KEPT_EVENTS)
 
     def emit(self, kind: str, now: float, **data: Any) -> Event:
+        self.serve_newcomers()
         event = Event(self._node, self._boot, next(self._seq), now, kind, data)
-        self._socket.send(_encode(event), zmq.DONTWAIT)
+        self._kept.append(_encode(event))
+        self._socket.send(self._kept[-1], zmq.DONTWAIT)
         return event
+
+    def serve_newcomers(self) -> None:
+        """Repeat the kept events if somebody has subscribed since the last call."""
+        joined = False
+        while True:
+            try:
+                joined = self._socket.recv(zmq.DONTWAIT).startswith(b"\x01") or joined
+            except zmq.Again:
+                break
+        if joined:
+            for data in self._kept:
+                self._socket.send(data, zmq.DONTWAIT)
 
 
 class _Feed:
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
         self._last: dict[tuple[str, int], int] = {}
-        self.gaps = 0
+        self._missing: dict[tuple[str, int], set[int]] = {}
+        self._garbage = 0
+
+    @property
+    def gaps(self) -> int:
+        return self._garbage + sum(map(len, self._missing.values()))
 
     def drain(self) -> list[Event]:
         events: list[Event] = []
@@ -273,12 +304,23 @@ class _Feed:
             try:
                 event = _decode_event(data)
             except msgspec.DecodeError:
-                self.gaps += 1
+                self._garbage += 1
                 continue
-            key = (event.source, event.boot)
-            self.gaps += max(0, event.seq - self._last.get(key, event.seq - 1) - 1)
-            self._last[key] = event.seq
-            events.append(event)
+            if self._is_new(event):
+                events.append(event)
+
+    def _is_new(self, event: Event) -> bool:
+        """Note the event's number; False for one that was already read."""
+        key = (event.source, event.boot)
+        last = self._last.get(key, 0)
+        missing = self._missing.setdefault(key, set())
+        if event.seq <= last:
+            known = event.seq not in missing
+            missing.discard(event.seq)
+            return not known
+        missing.update(range(max(last + 1, event.seq - EVENT_QUEUE), event.seq))
+        self._last[key] = event.seq
+        return True
 
 
 class _Client:

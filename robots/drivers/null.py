@@ -128,10 +128,10 @@ class NullDriver:
         if self.faults.lost_setpoints > 0:
             self.faults.lost_setpoints -= 1
             return setpoint
+        if self.faults.runaway:
+            return setpoint
         if self._stopped or self.faults.fault or self.emergency_stop:
             self._dq = [0.0] * len(self._q)
-            return setpoint
-        if self.faults.runaway:
             return setpoint
         stuck = self.faults.stuck_joint
         self._q = [old if j == stuck else new for j, (old, new) in enumerate(zip(self._q, setpoint.q, strict=True))]

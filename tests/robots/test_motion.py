@@ -133,9 +133,10 @@ def test_braking_bound_grows_with_the_rate(index: int, share: float, one: float,
 def test_braking_of_a_standing_arm_and_of_bad_numbers() -> None:
     motion = MOTIONS[0]
     assert motion.braking(0.0, 0.3) == (0.0, 0.0)
-    for bad in (math.nan, math.inf):
-        assert motion.braking(bad, 0.3) == (math.inf, math.inf) or motion.braking(bad, 0.3)[0] >= motion.braking(1, 0.3)[0]
-        assert motion.braking(0.5, math.nan) == (math.inf, math.inf)
+    for bad in (math.nan, math.inf, -1.0):
+        assert motion.braking(bad, 0.3) == (math.inf, math.inf)
+    assert motion.braking(0.5, math.nan) == (math.inf, math.inf)
+    assert motion.braking(0.5, 0.3, math.nan) == (math.inf, math.inf)
 
 
 def test_brake_slope_is_the_least_of_the_window_and_capped() -> None:

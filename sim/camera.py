@@ -1,0 +1,169 @@
+"""The twin's depth camera: to the camera node it is a make of camera like any other. Entry point `cell.cameras`."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from cell.bus.ports import Ports
+from perception.contract import CameraError, CameraInfo, Frame, Intrinsics
+from robots.workcell import Workcell
+from sim.arms import ArmSpec, arm_spec
+from sim.config import Finite, Strict
+from sim.contract import TOPIC_SCENE, Scene
+from sim.noise import MODELS, NATIVE_WIDTH, DepthNoise, Effects
+from sim.render import GlRenderer, Renderer, View
+
+
+class Mount(Strict):
+    """Where the camera hangs and what it looks at, base frame, m; the picture's x axis is level."""
+
+    position: tuple[Finite, Finite, Finite]
+    look_at: tuple[Finite, Finite, Finite]
+
+
+class CameraOptions(Strict):
+    """A camera's `options` of the cell file for the driver `twin`; `mount` comes from the camera's block."""
+
+    mount: Mount
+    model: Literal["D435", "D455"] = "D455"
+    width: int = Field(424, ge=64, le=1280)
+    height: int = Field(240, ge=48, le=800)
+    rate_hz: float = Field(30.0, gt=0.0, le=90.0)
+    decimation: int = Field(2, ge=1, le=4)
+    latency: float = Field(0.030, ge=0.0, le=1.0)
+    """Exposure to delivery, s."""
+    colour: bool = False
+    stereo_noise: bool = True
+    quantisation: bool = True
+    edge_holes: bool = True
+    dark_holes: bool = True
+    flying_pixels: bool = True
+    scatter: float = Field(0.02, ge=0.0, le=0.5)
+    """Share of scattered invalid pixels."""
+    drop: float = Field(0.0, ge=0.0, le=1.0)
+    """Probability that a frame is lost; its number is used up."""
+    repeat: float = Field(0.0, ge=0.0, le=1.0)
+    """Probability that a frame is delivered twice."""
+    seed: int = Field(1, ge=0)
+    renderer: Literal["auto", "egl", "tiny"] = "auto"
+
+
+def mount_pose(mount: Mount) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """(4, 4) pose of the camera: z forward, x right (level), y down. Raises CameraError if it looks at itself."""
+    eye = np.array(mount.position)
+    z = np.array(mount.look_at) - eye
+    length = float(np.linalg.norm(z))
+    if length < 1e-6:
+        raise CameraError("mount: position and look_at are the same point")
+    z /= length
+    x = np.cross(z, [0.0, 0.0, 1.0])
+    if np.linalg.norm(x) < 1e-6:
+        x = np.array([0.0, -1.0, 0.0])
+    x /= np.linalg.norm(x)
+    pose = np.eye(4)
+    pose[:3, 0], pose[:3, 1], pose[:3, 2], pose[:3, 3] = x, np.cross(z, x), z, eye
+    return pose
+
+
+class TwinCamera:
+    """Implements `perception.contract.Camera` from the `Scene` topic.
+
+    A picture is exposed at the first scene at or after each multiple of the frame time and handed out `latency` later.
+    Rendering happens when the picture is exposed; nothing is drawn that is never delivered.
+    """
+
+    def __init__(self, name: str, options: dict[str, Any], ports: Ports) -> None:
+        """`options` also holds `workcell` (a Workcell or its contents) and `robot` (the arm's model name).
+        Raises CameraError for a wrong option."""
+        given = dict(options)
+        workcell, robot = given.pop("workcell", None), given.pop("robot", "panda")
+        try:
+            self.options = CameraOptions.model_validate(given)
+            self._workcell = workcell if isinstance(workcell, Workcell) else Workcell.model_validate(workcell or {})
+            self._arm: ArmSpec = arm_spec(str(robot["model"] if isinstance(robot, dict) else robot))
+        except (ValidationError, ValueError, FileNotFoundError) as error:
+            raise CameraError(f"camera {name}: {error}") from error
+        o = self.options
+        model = MODELS[o.model]
+        focal = model.focal * o.width / NATIVE_WIDTH
+        pose = mount_pose(o.mount)
+        self._view = View(o.width, o.height, focal, focal, (o.width - 1) / 2, (o.height - 1) / 2, pose)
+        effects = Effects(o.stereo_noise, o.quantisation, o.edge_holes, o.dark_holes, o.flying_pixels, o.scatter)
+        identity = int.from_bytes(name.encode()[-6:], "big")
+        self._noise = DepthNoise(model, o.width, o.decimation, effects, o.seed * 1_000_003 + identity % 1_000_003)
+        self.info = CameraInfo(
+            name=name,
+            model=f"twin {o.model}",
+            intrinsics=Intrinsics(o.width, o.height, focal, focal, self._view.cx, self._view.cy),
+            rate=o.rate_hz,
+            T_base_camera=tuple(float(v) for v in pose.reshape(-1)),
+            noise_coefficient=self._noise.coefficient,
+            depth_min=model.depth_min,
+            depth_max=model.depth_max,
+        )
+        self._scenes = ports.subscriber(TOPIC_SCENE, Scene)
+        self._events = ports.event_source()
+        self._renderer: Renderer | None = None
+        self._due = -math.inf
+        self._seq = 0
+        self._waiting: deque[tuple[float, Frame]] = deque()
+
+    def connect(self, now: float) -> None:
+        """Open the renderer. Idempotent. Falls back to PyBullet's renderer without EGL and reports
+        `camera.renderer`. Raises CameraError if neither works."""
+        if self._renderer is not None:
+            return
+        reason = ""
+        if self.options.renderer in ("auto", "egl"):
+            try:
+                self._renderer = GlRenderer(self._view, self._workcell, self._arm)
+            except Exception as error:  # moderngl raises its own kinds and plain Exception
+                reason = f"no EGL ({error}); install libegl1 and libgl1-mesa-dri"
+        if self._renderer is None:
+            if self.options.renderer == "egl":
+                raise CameraError(f"camera {self.info.name}: {reason}")
+            from sim.tiny import TinyRenderer
+
+            self._renderer = TinyRenderer(self._view, self._workcell, self._arm)
+        self._events.emit("camera.renderer", now, camera=self.info.name, renderer=self._renderer.name, reason=reason)
+        self._due = now
+
+    def poll(self, now: float) -> Frame | None:
+        """Return the newest frame delivered by `now` that was not returned yet. Raises CameraError if not connected."""
+        if self._renderer is None:
+            raise CameraError(f"camera {self.info.name} is not connected")
+        envelope = self._scenes.take()
+        if envelope is not None and envelope.body.t >= self._due - 1e-6:
+            self._expose(envelope.body, self._renderer)
+        newest = None
+        while self._waiting and self._waiting[0][0] <= now + 1e-9:
+            newest = self._waiting.popleft()[1]
+        return newest
+
+    def _expose(self, scene: Scene, renderer: Renderer) -> None:
+        period = 1.0 / self.options.rate_hz
+        self._due = max(self._due, scene.t - period) + period
+        self._seq += 1
+        rng = np.random.default_rng([self.options.seed, self._seq, 7])
+        lost, twice = rng.random(2)
+        if lost < self.options.drop:
+            return
+        picture = renderer.draw(scene, self.options.colour)
+        depth = self._noise.apply(picture.depth, picture.shade, self._seq)
+        frame = Frame(self.info.name, self._seq, scene.t, depth, picture.colour)
+        delivered = scene.t + self.options.latency
+        self._waiting.append((delivered, frame))
+        if twice < self.options.repeat:
+            self._waiting.append((delivered + 0.5 * period, frame))
+
+    def close(self) -> None:
+        """Free the renderer. Idempotent."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self._waiting.clear()

@@ -1,0 +1,243 @@
+"""What the referee measures with: skin points of people against points of the arm's hulls, both taken from truth, and
+GJK on convex hulls where they come close. None of it is shared with the room safety or with the robot's capsules."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pybullet as p
+from numba import njit
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
+
+from sim.body import Body, skin
+from sim.human_shape import segments
+from sim.linkage import Linkage, box_mesh
+from sim.rotations import to_quaternion
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+SPACING = 0.025
+"""Points on the arm's hulls are at most about this far apart, m."""
+SKIN_POINTS = 1500
+NARROW = 0.08
+"""Below this distance between points the hulls themselves are measured, m."""
+
+
+class Cloud(NamedTuple):
+    """Points in groups with bounding balls."""
+
+    points: F64
+    """(n, 3), base frame, m."""
+    start: I64
+    """(g + 1,) group g holds points start[g] to start[g + 1] - 1."""
+    centre: F64
+    """(g, 3)."""
+    radius: F64
+    """(g,)."""
+
+
+class ArmPoints:
+    """Points on the convex hulls of an arm's links, and of a box it may hold."""
+
+    def __init__(self, linkage: Linkage, ignored: tuple[str, ...] = ()) -> None:
+        """`ignored`: links left out, for the planted-bug tests."""
+        self.linkage = linkage
+        self.links = [
+            i for i, name in enumerate(linkage.links) if len(linkage.vertices[i]) >= 4 and name not in ignored
+        ]
+        self.names = [linkage.links[i] for i in self.links] + ["held part"]
+        local = [_spread_on_hull(linkage.vertices[i].astype(np.float64)) for i in self.links]
+        self._local = np.concatenate(local)
+        self._owner = np.repeat(np.array(self.links), [len(x) for x in local])
+        self._start = np.concatenate([[0], np.cumsum([len(x) for x in local])]).astype(np.int64)
+        self._centre = np.array([0.5 * (x.min(axis=0) + x.max(axis=0)) for x in local])
+        self._radius = np.array([np.linalg.norm(x - c, axis=1).max() for x, c in zip(local, self._centre, strict=True)])
+
+    def at(self, q: F64, fingers: float, held: tuple[tuple[float, float, float], F64] | None = None) -> Cloud:
+        """Points at joint positions `q` (rad), finger opening (m); `held`: edge lengths of the held part's box and its
+        pose (4, 4) in the frame of the last link that has points."""
+        poses = self.linkage.poses(q, fingers)
+        points = _moved(self._local, self._owner, poses)
+        centre = _moved(self._centre, np.array(self.links), poses)
+        if held is None:
+            return Cloud(points, self._start, centre, self._radius)
+        size, pose = held
+        extra = box_mesh(list(size))[0]
+        middle = 0.5 * (extra[[0, 0, 0, 7, 7, 7]] + extra[[1, 2, 4, 6, 5, 3]])
+        corners = np.concatenate([extra, middle, np.zeros((1, 3))])
+        at = corners @ pose[:3, :3].T + pose[:3, 3]
+        return Cloud(
+            np.concatenate([points, at]),
+            np.append(self._start, len(points) + len(at)),
+            np.concatenate([centre, pose[None, :3, 3]]),
+            np.append(self._radius, float(np.linalg.norm(size)) / 2),
+        )
+
+
+def _spread_on_hull(vertices: F64) -> F64:
+    """Corners of the convex hull and points on its faces no farther than `SPACING` apart."""
+    hull = ConvexHull(vertices)
+    points: list[F64] = [vertices[hull.vertices]]
+    for a, b, c in vertices[hull.simplices]:
+        longest = max(np.linalg.norm(b - a), np.linalg.norm(c - b), np.linalg.norm(a - c))
+        n = int(np.ceil(longest / SPACING))
+        if n > 1:
+            u, v = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
+            inside = u + v <= n
+            along, across = u[inside, None] / n, v[inside, None] / n
+            points.append(a + along * (b - a) + across * (c - a))
+    everything = np.concatenate(points)
+    cells = np.round(everything / (0.5 * SPACING)).astype(np.int64)
+    _, first = np.unique(cells, axis=0, return_index=True)
+    kept = np.union1d(first, np.arange(len(hull.vertices)))
+    return everything[kept]
+
+
+class PersonPoints:
+    """Skin points of a person, grouped by body segment."""
+
+    def __init__(self, name: str, body: Body) -> None:
+        self.name = name
+        self.body = body
+        near = body.spread[:SKIN_POINTS]
+        found = [(s, s.skin[np.isin(s.skin, near)]) for s in segments(body)]
+        parts = [s for s, skin_ in found if len(skin_)]
+        chosen = [skin_ for _, skin_ in found if len(skin_)]
+        self.segments = [s.name for s in parts]
+        self.bones = np.array([s.bone for s in parts])
+        self._chosen = np.concatenate(chosen)
+        self._start = np.concatenate([[0], np.cumsum([len(c) for c in chosen])]).astype(np.int64)
+        centre: list[F64] = []
+        radius: list[float] = []
+        for segment in parts:
+            low, high = segment.vertices.min(axis=0), segment.vertices.max(axis=0)
+            centre.append(0.5 * (low + high))
+            # Skin near a joint follows two bones; the margin keeps it inside the ball at every bend.
+            radius.append(float(np.linalg.norm(segment.vertices - centre[-1], axis=1).max()) + 0.06)
+        self._centre, self._radius = np.array(centre), np.array(radius)
+
+    def balls(self, bones: F64) -> tuple[F64, F64]:
+        """Bounding balls of the segments: centres (g, 3), radii (g,)."""
+        t = bones[self.bones]
+        return np.einsum("gij,gj->gi", t[:, :, :3], self._centre) + t[:, :, 3], self._radius
+
+    def at(self, bones: F64) -> Cloud:
+        """Skin points for bone transforms (104, 3, 4)."""
+        points = skin(self.body, bones, self._chosen).astype(np.float64)
+        centre, radius = self.balls(bones)
+        return Cloud(points, self._start, centre, radius)
+
+
+@njit(cache=True)
+def _moved(local: F64, owner: I64, poses: F64) -> F64:
+    out = np.empty_like(local)
+    for i in range(len(local)):
+        m = poses[owner[i]]
+        x, y, z = local[i, 0], local[i, 1], local[i, 2]
+        for k in range(3):
+            out[i, k] = m[k, 0] * x + m[k, 1] * y + m[k, 2] * z + m[k, 3]
+    return out
+
+
+@njit(cache=True)
+def least_gap(a_centre: F64, a_radius: F64, b_centre: F64, b_radius: F64) -> float:
+    """Lower bound of the distance between two sets of balls, m."""
+    best = np.inf
+    for i in range(len(a_radius)):
+        for j in range(len(b_radius)):
+            d = 0.0
+            for k in range(3):
+                e = a_centre[i, k] - b_centre[j, k]
+                d += e * e
+            gap = np.sqrt(d) - a_radius[i] - b_radius[j]
+            if gap < best:
+                best = gap
+    return best
+
+
+@njit(cache=True)
+def _nearest(
+    a: F64, a_start: I64, a_centre: F64, a_radius: F64, b: F64, b_start: I64, b_centre: F64, b_radius: F64, limit: float
+) -> tuple[float, int, int]:
+    """Smallest distance between two clouds, if below `limit`, and the groups it lies between; else limit, -1, -1."""
+    n, m = len(a_radius), len(b_radius)
+    gaps = np.empty(n * m)
+    for i in range(n):
+        for j in range(m):
+            d = 0.0
+            for k in range(3):
+                e = a_centre[i, k] - b_centre[j, k]
+                d += e * e
+            gaps[i * m + j] = np.sqrt(d) - a_radius[i] - b_radius[j]
+    best, group_a, group_b = limit, -1, -1
+    best2 = limit * limit
+    for pair in np.argsort(gaps):
+        if gaps[pair] >= best:
+            break
+        i, j = pair // m, pair % m
+        for u in range(a_start[i], a_start[i + 1]):
+            x, y, z = a[u, 0], a[u, 1], a[u, 2]
+            # A point of the arm outside the ball of the segment by more than the best distance cannot improve it.
+            dx, dy, dz = x - b_centre[j, 0], y - b_centre[j, 1], z - b_centre[j, 2]
+            reach = best + b_radius[j]
+            if dx * dx + dy * dy + dz * dz >= reach * reach:
+                continue
+            for v in range(b_start[j], b_start[j + 1]):
+                dx, dy, dz = x - b[v, 0], y - b[v, 1], z - b[v, 2]
+                d2 = dx * dx + dy * dy + dz * dz
+                if d2 < best2:
+                    best2 = d2
+                    best = np.sqrt(d2)
+                    group_a, group_b = i, j
+    return best, group_a, group_b
+
+
+def nearest(arm: Cloud, person: Cloud, limit: float) -> tuple[float, int, int]:
+    """Distance between arm and person (m) with the arm's and the person's group; (limit, -1, -1) if not below it."""
+    d, i, j = _nearest(*arm, *person, limit)
+    return float(d), int(i), int(j)
+
+
+class NarrowPhase:
+    """Convex hulls of links and body segments in a PyBullet client of its own, measured pair by pair with GJK/EPA."""
+
+    def __init__(self, arm: ArmPoints) -> None:
+        self._client = p.connect(p.DIRECT)
+        self._arm = arm
+        self._links = [self._hull(arm.linkage.vertices[i].astype(np.float64)) for i in arm.links]
+        self._people: dict[str, list[int]] = {}
+
+    def _hull(self, vertices: F64) -> int:
+        corners = vertices[ConvexHull(vertices).vertices]
+        shape = p.createCollisionShape(p.GEOM_MESH, vertices=corners.tolist(), physicsClientId=self._client)
+        return int(p.createMultiBody(0, shape, physicsClientId=self._client))
+
+    def distance(self, q: F64, fingers: float, group: int, person: PersonPoints, bones: F64) -> float:
+        """Signed distance between one link (group of `ArmPoints`) and all segments of a person near it; inf if beyond
+        `NARROW`."""
+        if group >= len(self._links):
+            return np.inf
+        if person.name not in self._people:
+            self._people[person.name] = [
+                self._hull(s.vertices) for s in segments(person.body) if s.name in person.segments
+            ]
+        pose = self._arm.linkage.poses(q, fingers)[self._arm.links[group]]
+        self._place(self._links[group], pose[:3])
+        best = np.inf
+        for body, bone in zip(self._people[person.name], person.bones, strict=True):
+            self._place(body, bones[bone])
+            found = p.getClosestPoints(self._links[group], body, NARROW, physicsClientId=self._client)
+            best = min([best, *(float(c[8]) for c in found)])
+        return best
+
+    def _place(self, body: int, pose: F64) -> None:
+        turn = to_quaternion(pose[:, :3])
+        p.resetBasePositionAndOrientation(body, pose[:, 3].tolist(), turn.tolist(), physicsClientId=self._client)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._client >= 0:
+            p.disconnect(physicsClientId=self._client)
+        self._client = -1
