@@ -100,6 +100,8 @@ class Unit:
         self.packml.command(command.name)
         if command.name == "Unhold":
             self.seen.status_restarted = False
+            if self.sequencer is not None:
+                self.sequencer.recover(now)
         self.emit("operator.command", now, command=command.name, person=command.person)
 
     def _objection(self, name: str) -> str:

@@ -65,7 +65,7 @@ class Pick:
             above = [goal.copy() for goal in goals]
             for goal in above:
                 goal[2, 3] += 0.08
-            result = yield MoveAction(transfer(context, above, f"{self.label(params)}: above"))
+            result = yield MoveAction(transfer(context, above, f"{self.label(params)}: above", Load(target=part.name)))
             if not result.ok:
                 return Outcome(result.code, result.reason)
             result = yield GripAction(opening)
