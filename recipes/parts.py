@@ -132,16 +132,16 @@ class Parts:
         """Return the part on a place."""
         return next((p for p in self._parts.values() if p.place == place), None)
 
-    def free(self, pattern: str) -> Place:
-        """Return the first free place of a pattern. Raises PartsError."""
+    def free(self, pattern: str) -> list[Place]:
+        """Return the free places of a pattern in order. Raises PartsError if there is none."""
         grid = self._workcell.patterns.get(pattern)
         if grid is None:
             raise PartsError("no_place", f"the cell has no pattern {pattern}")
         taken = {p.place.index for p in self._parts.values() if p.place and p.place.pattern == pattern}
-        for index in range(grid.count):
-            if index not in taken:
-                return Place(pattern, index)
-        raise PartsError("no_place", f"all {grid.count} places of {pattern} are taken")
+        places = [Place(pattern, index) for index in range(grid.count) if index not in taken]
+        if not places:
+            raise PartsError("no_place", f"all {grid.count} places of {pattern} are taken")
+        return places
 
     def lying(self, but: str = "") -> list[tuple[str, Matrix, Matrix]]:
         """Return name, pose and half edges of every part on a place, except the one named."""
