@@ -58,10 +58,9 @@ def test_a_thin_wall_between_the_fingers_is_seen() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_pose_that_is_no_number_is_a_collision(value: float) -> None:
+def test_a_pose_that_is_no_number_is_a_collision() -> None:
     cell = load_cell().view()
     T = np.eye(4)
-    T[0, 3] = value
+    T[0, 3] = np.nan
     hits = collisions(cell.model, [Obstacle("ghost", T, np.ones(3) * 0.1)], np.array([cell.home] * 2), 0.08)
     assert {hit.part for hit in hits} >= {"hand", "fingers", "panda_link7"}
