@@ -85,7 +85,8 @@ class Parts:
         self.version = 0
         """Raised by each change."""
         self.placed = 0
-        """Parts put on places by the gripper so far."""
+        """Parts the gripper has put on places so far, each counted once however often it is put down."""
+        self._handled: set[str] = set()
         self.restock()
 
     def copy(self) -> Parts:
@@ -97,6 +98,7 @@ class Parts:
     def restock(self) -> None:
         """The cell is as the cell file says at the start: trays filled, boxes empty."""
         self._parts.clear()
+        self._handled = set()
         for number, item in enumerate(self._workcell.stock, 1):
             name = f"{item.part}#{number}"
             place = Place(item.pattern, item.index)
@@ -171,7 +173,9 @@ class Parts:
             raise PartsError("no_place", f"place {place.index} of {place.pattern} is taken")
         done = Part(part.name, part.kind, place, self.pose_on(part.kind, place))
         self._parts[part.name] = done
-        self.placed += 1
+        if part.name not in self._handled:
+            self._handled.add(part.name)
+            self.placed += 1
         self.version += 1
         return done
 
