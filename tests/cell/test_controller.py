@@ -6,8 +6,9 @@ import pytest
 
 from cell.bus.messages import PROTOCOL_VERSION, Hello
 from cell.contract import AcknowledgeAlarm, AnswerConfirm, ChooseRecovery, Command, SetUnitMode
+from cell.controller import ControllerNode
 from robots.contract import ClearFault, SetOverride
-from tests.cell.harness import SHORT, Bench
+from tests.cell.harness import SHORT, Bench, demo
 
 ASKING = """
 recipe: asking
@@ -246,12 +247,8 @@ def test_emergency_stop_aborts_and_releasing_it_restarts_nothing() -> None:
 @pytest.mark.requirement("CTL-10")
 @pytest.mark.parametrize("state", ["Starting", "Unholding", "Completing"])
 def test_a_person_in_other_acting_states_changes_no_state(state: str) -> None:
-    bench = Bench()
-    bench.run(0.2)
     if state == "Starting":
-        # The arm begins away from its rest pose, so that Starting has to move it.
-        bench.driver._q = [q + 0.3 for q in bench.driver._q]
-        bench = _restarted_away_from_home()
+        bench = _away_from_home()
         bench.command("Reset")
         bench.until("Idle")
         bench.command("Start")
@@ -264,6 +261,7 @@ def test_a_person_in_other_acting_states_changes_no_state(state: str) -> None:
         bench.supervisor.limit = 1.0
         bench.until("Execute")
         return
+    bench = Bench()
     bench.start()
     bench.until_moving()
     bench.supervisor.limit = 0.0
@@ -282,12 +280,10 @@ def test_a_person_in_other_acting_states_changes_no_state(state: str) -> None:
     assert bench.rates[-1] == 0.0
 
 
-def _restarted_away_from_home() -> Bench:
-    from tests.cell import harness
-
-    home = harness.demo().home()
+def _away_from_home() -> Bench:
+    """A cell whose arm Starting has to bring to its rest pose."""
     bench = Bench()
-    bench.driver._q = [float(q) for q in home + 0.15]
+    bench.driver._q = [float(q) for q in demo().home() + 0.15]
     bench.run(0.2)
     return bench
 
@@ -413,9 +409,6 @@ def test_an_override_survives_a_hold() -> None:
 
 
 def test_a_second_controller_is_refused_by_the_robot_node() -> None:
-    from cell.controller import ControllerNode
-    from tests.cell.harness import demo
-
     bench = Bench()
     bench.run(0.2)
     hub = bench.hub
