@@ -34,8 +34,8 @@ LINK_MARGIN = 0.01
 TOOL_MARGIN = 0.0
 HELD_MARGIN = -0.004
 """A held part may touch what it lies on, and sink in by what the part frames are uncertain."""
-BODY = 0.35
-"""Farther than this from its axis reaches no link, hand or held part, m."""
+BODY = 0.2
+"""No link or hand reaches farther than this from its axis or from the TCP, m."""
 MAX_SAMPLES = 120
 STEP = 0.01
 """Distance the TCP moves between two samples at most, m (up to MAX_SAMPLES samples a motion)."""
@@ -176,9 +176,11 @@ def collisions(
         box = Boxes(np.zeros((1, 3)), np.array([held.size]) / 2)
         rigid.append(("held part", T @ _pose(held.T_tcp_part), box, HELD_MARGIN))
     found = []
-    everything = np.concatenate([points.reshape(-1, 3) for _, points, _ in bodies])
+    everything = np.concatenate([points.reshape(-1, 3) for _, points, _ in bodies] + [T[:, :3, 3]])
+    reach = BODY + (float(np.linalg.norm(held.size)) if held is not None else 0.0)
+    low, high = everything.min(axis=0) - reach, everything.max(axis=0) + reach
     for obstacle in obstacles:
-        if _far(everything, obstacle):
+        if _far(low, high, obstacle):
             continue
         free: list[tuple[str, Array]] = [
             (name, _box_distance(points, obstacle.T, obstacle.half).min(axis=1) - r - LINK_MARGIN)
@@ -196,11 +198,11 @@ def collisions(
     return found
 
 
-def _far(points: Array, obstacle: Obstacle) -> bool:
-    """No body with its axis through `points` can touch the obstacle: they lie farther than BODY outside its ball."""
-    low, high = points.min(axis=0) - BODY, points.max(axis=0) + BODY
-    nearest = np.clip(obstacle.T[:3, 3], low, high)
-    return bool(np.linalg.norm(nearest - obstacle.T[:3, 3]) > np.linalg.norm(obstacle.half))
+def _far(low: Array, high: Array, obstacle: Obstacle) -> bool:
+    """Whether the obstacle's bounding box lies outside the box (low, high), which encloses every body on its way."""
+    reach = np.abs(obstacle.T[:3, :3]) @ obstacle.half
+    centre = obstacle.T[:3, 3]
+    return bool(((centre + reach < low) | (centre - reach > high)).any())
 
 
 def _pose(vector: Sequence[float]) -> Array:

@@ -78,6 +78,14 @@ def test_each_variety_alone(variety: str) -> None:
     assert len(analysis.phases) == 3
 
 
+def test_machine_tending_is_clean_in_its_cell() -> None:
+    cell = load_cell(default_cell().with_name("tending.yaml"))
+    analysis = analyse(LIBRARY / "machine_tending.yaml", cell.view(("machine_ready",), ("clamp", "machine_start")))
+    assert [str(p) for p in analysis.problems] == []
+    assert analysis.predicted_cycle_s > 2 * 4.0
+    assert [call.skill.name for call in analysis.changeover] == ["operator_confirm"]
+
+
 def test_more_parts_than_the_tray_has() -> None:
     analysis = analyse(LIBRARY / "kitting.yaml", varieties="cube_red,cube_red,cube_red")
     assert any("no cube_red is left" in p.message for p in analysis.problems)
