@@ -19,7 +19,6 @@ from recipes.analysis import Analysis
 from recipes.contract import (
     Action,
     AskAction,
-    GripAction,
     MoveAction,
     Outcome,
     OutcomeSpec,
@@ -332,6 +331,6 @@ class Sequencer:
         self.stopped = self.stopped or "cancelled"
 
     @property
-    def gripping(self) -> bool:
-        """A grip is under way."""
-        return self._action is not None and isinstance(self._action.action, GripAction)
+    def may_hold(self) -> bool:
+        """The arm may be held now; otherwise the action under way is to end first, as its skill says."""
+        return self._action is None or self._call is None or self._call.skill.hold() == "on_path"

@@ -33,6 +33,7 @@ ABORT_TIME = 2.0
 STOP_TIME = 10.0
 RESET_TIME = 10.0
 HOLD_TIME = 3.0
+"""Holding waits so long for an action that wants to end first, and for a trembling arm to be still, s."""
 RESTING = frozenset({"Stopped", "Idle", "Complete", "Aborted"})
 HOLDABLE = frozenset({"Starting", "Execute", "Unholding", "Suspending", "Suspended", "Unsuspending"})
 
@@ -335,6 +336,9 @@ class Unit:
         return self._standing
 
     def _in_holding(self, now: float) -> bool:
+        in_action = self.sequencer is not None and not self.sequencer.may_hold
+        if in_action and now - self._entered < HOLD_TIME:
+            return False
         self._ask_once(lambda: self.arm.set_override(0.0, now))
         state = self.seen.state
         # Fingers that press on something can keep the arm trembling: an arm that is told to stand counts as held then.

@@ -51,21 +51,19 @@ class _Goal:
     q_above: Array
 
 
-def _crossing(T_now: Array, T_goal: Array, down: bool) -> float:
+def _crossing(T_now: Array, T_goal: Array) -> float:
     """Height at which the arm crosses, m."""
-    if not down:
-        return float(max(T_now[2, 3], T_goal[2, 3]))
     return float(max(min(T_now[2, 3], T_goal[2, 3]) + LIFT, T_goal[2, 3] + LIFT / 2))
 
 
-def _ordered(context: SkillContext, goals: Sequence[Array], down: bool) -> list[_Goal]:
+def _ordered(context: SkillContext, goals: Sequence[Array]) -> list[_Goal]:
     """Goals that can be reached, nearest first. Raises PhaseFault if there is none.
 
     The joints above a goal are looked for from the rest pose, not from where the arm happens to stand: a seven-joint
     arm would otherwise wander in its redundancy from phase to phase until a joint is at its limit.
     """
     model = context.cell.model
-    crossing = [_crossing(model.fk(context.q), T, down) for T in goals]
+    crossing = [_crossing(model.fk(context.q), T) for T in goals]
     found: list[tuple[float, int, _Goal]] = []
     reasons = []
     for i, T in enumerate(goals):
@@ -131,9 +129,7 @@ def _plan(context: SkillContext, segments: Sequence[Segment], label: str, load: 
     return motion
 
 
-def transfer(
-    context: SkillContext, goals: Sequence[Array], label: str, load: Load = NOTHING, down: bool = True
-) -> Motion:
+def transfer(context: SkillContext, goals: Sequence[Array], label: str, load: Load = NOTHING) -> Motion:
     """Return a motion that goes up, across and straight down to the nearest of `goals` (TCP poses, 4x4).
 
     Raises PhaseFault `not_reachable`: no goal can be reached without leaving the joint ranges or touching furniture.
@@ -142,7 +138,7 @@ def transfer(
     if remembered is not None:
         return remembered
     fault: PhaseFault | None = None
-    for goal in _ordered(context, goals, down)[:CANDIDATES]:
+    for goal in _ordered(context, goals)[:CANDIDATES]:
         try:
             motion = _plan(context, _segments(context, goal), label, load)
         except PhaseFault as error:
