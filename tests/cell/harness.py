@@ -106,8 +106,8 @@ class Supervisor:
         terms = SeparationTerms(0.3, 0.1, 0.1, 0.2, 0.05, 0.01)
         self._status.send(
             SafetyStatus(
-                self._seq, now, limit, "", 1e9 if limit == 1.0 else 0.5, 0.7, terms, "panda_link7", (1.0, 0.0, 0.0), True,
-                now - 0.02, 0.0, self.fingerprint, True,
+                self._seq, now, limit, "", 1e9 if limit == 1.0 else 0.5, 0.7, terms, "panda_link7", (1.0, 0.0, 0.0),
+                True, now - 0.02, 0.0, self.fingerprint, True,
             ),
             now,
         )  # fmt: skip
