@@ -17,6 +17,8 @@ PATIENCE = 0.3
 """A request without an effect is made again after this long, s."""
 ANSWER_AFTER = 1.0
 """A question is answered so long after it was first seen, s: a person needs to read it."""
+WORLD_SERVICE = "twin.requests"
+"""Service of a simulated world; the request is made as plain data, a real cell has none."""
 MOST_CLEARS = 6
 ENDED = ("Complete", "Aborted", "Held", "Stopped")
 
@@ -24,10 +26,16 @@ ENDED = ("Complete", "Aborted", "Held", "Stopped")
 class Operator:
     """Attends one run. `step` is called often; `outcome` is set once the run is over."""
 
-    def __init__(self, ports: Ports, person: str, confirm_clear: bool, session: str | None = None) -> None:
+    def __init__(
+        self, ports: Ports, person: str, confirm_clear: bool, world: bool = False, session: str | None = None
+    ) -> None:
+        """`world`: there is a simulated world, whose people wait for the run to start."""
+        session = session or secrets.token_hex(8)
+        self._world = ports.requester(WORLD_SERVICE, session) if world else None
+        self._world_asked = -1e9
         self._person = person
         self._confirm = confirm_clear
-        self._requests = ports.requester(SERVICE, session or secrets.token_hex(8))
+        self._requests = ports.requester(SERVICE, session)
         self._status = ports.subscriber(TOPIC_STATUS, CellStatus)
         self._safety = ports.subscriber(TOPIC_SAFETY, SafetyStatus)
         self.status: CellStatus | None = None
@@ -49,6 +57,16 @@ class Operator:
             self._note(reply)
         if self.status is not None and not self.outcome:
             self._attend(now, self.status)
+
+    def _start_world(self, now: float) -> None:
+        """Tell the world that the run starts, until it has heard it."""
+        if self._world is None or now - self._world_asked < PATIENCE:
+            return
+        if any(reply.verdict == "done" for reply in self._world.replies()):
+            self._world = None
+            return
+        self._world.request({"type": "twin_start"}, now)
+        self._world_asked = now
 
     def _note(self, reply: Reply) -> None:
         if reply.verdict in ("rejected", "failed"):
@@ -82,9 +100,11 @@ class Operator:
             else:
                 self._ask(Command("Reset", self._person), now)
         elif status.state == "Idle":
+            self._start_world(now)
             self._ask(Command("Start", self._person), now)
         elif status.state in ("Starting", "Execute"):
             self._started = True
+            self._start_world(now)
 
     def _sighted(self) -> bool:
         """Has the supervisor seen a first picture?"""
