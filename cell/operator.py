@@ -17,6 +17,9 @@ PATIENCE = 0.3
 """A request without an effect is made again after this long, s."""
 ANSWER_AFTER = 1.0
 """A question is answered so long after it was first seen, s: a person needs to read it."""
+RESTOCK_TIME = 1.0
+"""So long is a simulated world waited for to put its parts back, s."""
+WORLD_SERVICE = "twin.requests"
 MOST_CLEARS = 6
 ENDED = ("Complete", "Aborted", "Held", "Stopped")
 
@@ -27,7 +30,11 @@ class Operator:
     def __init__(self, ports: Ports, person: str, confirm_clear: bool, session: str | None = None) -> None:
         self._person = person
         self._confirm = confirm_clear
-        self._requests = ports.requester(SERVICE, session or secrets.token_hex(8))
+        session = session or secrets.token_hex(8)
+        self._requests = ports.requester(SERVICE, session)
+        self._world = ports.requester(WORLD_SERVICE, session)
+        self._restock_asked = False
+        self._restock_over = False
         self._status = ports.subscriber(TOPIC_STATUS, CellStatus)
         self._safety = ports.subscriber(TOPIC_SAFETY, SafetyStatus)
         self.status: CellStatus | None = None
@@ -46,6 +53,9 @@ class Operator:
         self.status = status.body if status else self.status
         self.safety = safety.body if safety else self.safety
         for reply in self._requests.replies():
+            self._note(reply)
+        for reply in self._world.replies():
+            self._restock_over = True
             self._note(reply)
         if self.status is not None and not self.outcome:
             self._attend(now, self.status)
@@ -99,6 +109,17 @@ class Operator:
             return
         if question.id != self._question[0]:
             self._question = (question.id, now)
-        elif now - self._question[1] >= ANSWER_AFTER:
+            self._restock_asked = self._restock_over = False
+        elif now - self._question[1] >= ANSWER_AFTER and (not question.restocked or self._restock(now)):
             self._requests.request(AnswerConfirm(question.id, question.choices[0], self._person), now)
             self._question = (question.id, now)
+
+    def _restock(self, now: float) -> bool:
+        """Have a simulated world fill its trays, which on a real cell the person has done; return whether to answer.
+
+        A real cell has no such service: then the answer is given all the same.
+        """
+        if not self._restock_asked:
+            self._restock_asked = True
+            self._world.request({"type": "twin_restock"}, now)
+        return self._restock_over or now - self._question[1] >= ANSWER_AFTER + RESTOCK_TIME
