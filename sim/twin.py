@@ -30,6 +30,7 @@ from sim.contract import (
     Scene,
     TwinFault,
     TwinInput,
+    TwinRestock,
     TwinStart,
     TwinTruth,
 )
@@ -121,7 +122,7 @@ class TwinNode:
         self._scenes = ports.publisher(TOPIC_SCENE, Scene)
         self._reports = ports.publisher(TOPIC_REFEREE, RefereeReport)
         self._events = ports.event_source()
-        self._service = ports.responder(SERVICE, TwinInput | TwinFault | TwinTruth | TwinStart)
+        self._service = ports.responder(SERVICE, TwinInput | TwinFault | TwinRestock | TwinStart | TwinTruth)
 
     # ------------------------------------------------------------ one step
 
@@ -295,11 +296,21 @@ class TwinNode:
             self._inputs[body.name] = bool(body.value)
             self._events.emit("twin.input", now, name=body.name, value=bool(body.value))
             return Reply(incoming.id, "done")
+        if isinstance(body, TwinRestock):
+            return self._restock(incoming.id, now)
         problem = self._inject(body)
         if problem:
             return Reply(incoming.id, "rejected", problem)
         self._events.emit("twin.fault", now, name=body.name, value=body.value)
         return Reply(incoming.id, "done")
+
+    def _restock(self, request: str, now: float) -> Reply:
+        if not self.world.restock():
+            return Reply(request, "rejected", f"{self.world.held} is in the gripper")
+        # The next scene shows them where they are now.
+        self._parts_due, self._parts_still_at = now, max(self._parts_still_at, now + 1.0)
+        self._events.emit("twin.restocked", now)
+        return Reply(request, "done")
 
     def _inject(self, fault: TwinFault) -> str:
         """Switch a fault on (value > 0; `joint_stuck`: number of the joint from 1) or off (0). Returns a refusal."""

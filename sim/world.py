@@ -67,6 +67,8 @@ class PartBody(NamedTuple):
     kind: str
     body: int
     size: tuple[float, float, float]
+    place: tuple[tuple[float, float, float], tuple[float, float, float, float]]
+    """Where it is stocked: centre, quaternion x y z w."""
 
 
 class World:
@@ -248,7 +250,7 @@ class World:
             self._grasp is not None and width > self._grasp_width + RELEASE_STEP
         ):
             self.release()
-            self._slipped.clear()
+            self._let_hold_again()
         self._width_target = width
         self._grip_force = force
 
@@ -364,6 +366,33 @@ class World:
             p.setCollisionFilterPair(self.body, part.body, finger, -1, 0, physicsClientId=self._client)
         return True
 
+    def _let_hold_again(self) -> None:
+        """Parts that slipped out meet the fingers again."""
+        for body in self._slipped:
+            for finger in self._fingers:
+                p.setCollisionFilterPair(self.body, body, finger, -1, 1, physicsClientId=self._client)
+        self._slipped.clear()
+
+    def restock(self) -> bool:
+        """Put every part, lost ones too, at rest on its stock place. False, and nothing done, while one is held."""
+        if self._grasped is not None:
+            return False
+        client = self._client
+        for part in self.parts:
+            # A parked part has no mass; it gets it back, and is parked again once it lies.
+            p.changeDynamics(
+                part.body,
+                -1,
+                mass=self._masses[part.body],
+                activationState=p.ACTIVATION_STATE_WAKE_UP,
+                physicsClientId=client,
+            )
+            p.resetBasePositionAndOrientation(part.body, *part.place, physicsClientId=client)
+            p.resetBaseVelocity(part.body, (0, 0, 0), (0, 0, 0), physicsClientId=client)
+        self._parked.clear()
+        self._let_hold_again()
+        return True
+
     def stick_joint(self, joint: int | None) -> None:
         """Injected fault: joint (index from 0) is jammed where it is; None frees all."""
         self._stuck = {} if joint is None else {joint: float(self.reading().q[joint])}
@@ -433,7 +462,7 @@ def _load_stock(client: int, workcell: Workcell) -> list[PartBody]:
         x, y, z = pattern.place(item.index)
         at, _ = p.multiplyTransforms(frame.position, turn, (x, y, z + kind.size[2] / 2), (0, 0, 0, 1))
         body = _part_body(client, kind, at, turn)
-        bodies.append(PartBody(f"{item.part}#{counts[item.part]}", item.part, body, kind.size))
+        bodies.append(PartBody(f"{item.part}#{counts[item.part]}", item.part, body, kind.size, (at, turn)))
     return bodies
 
 
