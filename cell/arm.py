@@ -99,7 +99,7 @@ _OWN_CODES = frozenset({"grip_missed", "part_lost"})
 """Codes of the robot node that are outcomes of skills by the same name."""
 _CODES: dict[type, tuple[str, str]] = {
     MoveAction: ("move_refused", "move_failed"),
-    GripAction: ("grip_refused", "grip_missed"),
+    GripAction: ("grip_refused", "grip_failed"),
     OutputAction: ("output_refused", "output_refused"),
 }
 

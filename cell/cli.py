@@ -17,15 +17,15 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     help="""Run a human-robot collaborative cell: a recipe, a robot, cameras that watch for people.
 
+\b
 Start here:
-
-* `cell doctor` - is everything installed?
-* `cell check recipes/library/kitting.yaml` - would the recipe work in this cell?
-* `cell run recipes/library/kitting.yaml` - run it in the digital twin, with a visitor.
-* `cell replay runs/<folder>` - look at a finished run again.
+  cell doctor              is everything installed?
+  cell check kitting       would the recipe work in this cell?
+  cell run kitting         run it in the digital twin, with a visitor
+  cell replay runs/FOLDER  look at a finished run again
 
 Exit codes: 0 all went well, 1 the run failed, 2 bad input or a missing prerequisite (nothing has moved).
 
@@ -97,15 +97,15 @@ def run(
 ) -> None:
     """Run a recipe. The demo cell is a digital twin; with a real robot only the cell file differs.
 
+    \b
     Examples:
-
-    * `cell run kitting` - the demo: six parts, a visitor reaches over the tray
-
-    * `cell run kitting --scenario none --batch 3 --perception surface`
-
-    * `cell run kitting --person walk.bvh --person-at 1.6,0,180 --person-start 4 --person-loop --seed 7 --json a.json`
-
-    * `cell run kitting --set varieties=cube_red,post_white --live`
+      cell run kitting
+          the demo: six parts, a visitor reaches over the tray
+      cell run kitting --scenario none --batch 3 --perception surface
+      cell run kitting --person walk.bvh --person-at 1.6,0,180 --person-start 4
+          one person; a second --person begins the next one
+      cell run kitting --set varieties=cube_red,post_white --seed 7 --json a.json
+      cell run kitting --live
     """
     if person_at or person_start or person_loop:
         raise BadInput("--person-at, --person-start and --person-loop belong behind the --person they are for")
@@ -175,7 +175,7 @@ def check(
 ) -> None:
     """Analyse a recipe for a cell: all problems at once, each with file and line, and the predicted cycle time.
 
-    Example: `cell check kitting --set varieties=cube_red,bar_blue`
+    Example: cell check kitting --set varieties=cube_red,bar_blue
     """
     from cell.commands.check import check_recipe
 
@@ -201,7 +201,7 @@ def replay(
 ) -> None:
     """Show a finished run again from its recording and ledger.
 
-    Example: `cell replay runs/2026-01-31_12-00-00 --events`
+    Example: cell replay runs/2026-01-31_12-00-00 --events
     """
     from cell.commands.replay import show_run
 
@@ -303,17 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _typer(arguments: list[str]) -> int:
-    import click
-
-    command = typer.main.get_command(app)
-    try:
-        result = command.main(args=group_people(arguments), prog_name="cell", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return BAD_INPUT
-    except click.exceptions.Abort:
-        return FAILED
-    return result if isinstance(result, int) else OK
+    # The parser ends the process itself: 2 for arguments it does not understand, else the command's code.
+    app(args=group_people(arguments), prog_name="cell")
+    return OK
 
 
 def guarded(action: Callable[[], int]) -> int:

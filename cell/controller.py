@@ -117,10 +117,10 @@ class ControllerNode:
             seen.take_observation(observation.body, now)
         ledger = self._ledger.take()
         if ledger is not None:
-            seen.ledger = ledger.body
+            seen.ledger, seen.ledger_at = ledger.body, now
         for node, inbox in self._heartbeats.items():
-            beat = inbox.take()
-            if beat is not None and beat.body.ok:
+            # A node that reports a fault is alive; its fault has an alarm of its own.
+            if inbox.take() is not None:
                 seen.heartbeats[node] = now
 
     def _serve(self, request: Incoming, now: float) -> None:
@@ -249,4 +249,6 @@ def build_controller(session: Session, ports: Ports) -> ControllerNode:
     if file.recipe:
         frozen = freeze(load_recipe(Path(file.recipe)), session.cell, view, file.settings, file.batches)
     own = "controller" if file.mode == "lockstep" else secrets.token_hex(8)
-    return ControllerNode(ports, view, own, frozen, issuers=session.cell.config.robot.leases.issuers)
+    watched = [name for name in session.node_names if name not in (NODE, "recorder")]
+    issuers = session.cell.config.robot.leases.issuers
+    return ControllerNode(ports, view, own, frozen, issuers=issuers, watched=watched)

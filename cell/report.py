@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 FAR = 4.0
 """Separations above this are drawn at the edge, m."""
+UNKNOWN = -0.9
+"""Separations below this stand for `not known`; slightly negative ones are overlapping outlines, m."""
 STATE_COLOURS = {
     "Execute": "#2a9d57",
     "Starting": "#8fd0a8",
@@ -101,8 +103,13 @@ def draw_timeline(moments: Sequence[Moment], path: Path, title: str) -> bool:
         3, 1, sharex=True, figsize=(11, 6.2), gridspec_kw={"height_ratios": [3, 2, 0.5]}, layout="constrained"
     )
     nan = float("nan")
-    seen = [0.0 <= m.separation < FAR for m in moments]
-    top.plot(t, [m.separation if s else nan for m, s in zip(moments, seen, strict=True)], label="separation", lw=1.6)
+    seen = [UNKNOWN < m.separation < FAR for m in moments]
+    top.plot(
+        t,
+        [max(m.separation, 0.0) if s else nan for m, s in zip(moments, seen, strict=True)],
+        label="separation",
+        lw=1.6,
+    )
     required = [m.required if s else nan for m, s in zip(moments, seen, strict=True)]
     top.plot(t, required, label="required", lw=1.2, ls="--", color="#c0392b")
     top.set_ylabel("distance / m")

@@ -17,8 +17,8 @@ from cell.arm import Arm, Running, start
 from cell.contract import Question
 from recipes.analysis import Analysis
 from recipes.contract import (
+    Action,
     AskAction,
-    GripAction,
     MoveAction,
     Outcome,
     OutcomeSpec,
@@ -87,6 +87,7 @@ class Sequencer:
         self._queue: list[PhaseCall] = []
         self._call: PhaseCall | None = None
         self._run: Run | None = None
+        self._next: Action | None = None
         self._action: Running | None = None
         self._pending: Result | None = None
         self._attempts = 0
@@ -132,10 +133,7 @@ class Sequencer:
             return
         self._see(arm)
         if self.failure is not None:
-            if running and self._choice:
-                self._recover(now)
-            else:
-                return
+            return
         for _ in range(ACTIONS_PER_STEP):
             if not self._advance(now, dt if running else 0.0, arm, running):
                 return
@@ -159,11 +157,14 @@ class Sequencer:
                 return False
             self._settle(self._action, result)
             self._action, self._pending = None, result
-        if not running:
+        # A failure is looked into at once, also in a hold: the person has to know what to decide.
+        if not running and (self._pending is None or self._pending.ok):
             return False
         if self._run is None:
-            return self._begin(now)
-        return self._next_action(now, arm)
+            return running and self._begin(now)
+        if self._next is None and not self._fetch(now):
+            return running and self.failure is None and not self.stopped and not self.bug
+        return running and self._launch(now, arm)
 
     def _settle(self, ended: Running, result: Result) -> None:
         """Take over what an ended action has changed."""
@@ -184,7 +185,8 @@ class Sequencer:
             self.step_number = self.steps - len(self._queue)
         self._attempts = 1
         self.emit("recipe.phase_started", now, key=call.key, phase=call.label, batch=self.batch, step=self.step_number)
-        return self._open(now)
+        self._open()
+        return True
 
     def _next_round(self, now: float) -> bool:
         """Start the next batch or changeover; False at the end of the run."""
@@ -224,30 +226,35 @@ class Sequencer:
             fingerprint=self.frozen.fingerprint,
         )
 
-    def _open(self, now: float) -> bool:
+    def _open(self) -> None:
         call = self._call
         assert call is not None  # set by every caller
         self.context.prefix = call.key
         self.context.id_prefix = f"b{self.batch}.{call.key}.{self._attempts}"
         self._run = call.skill.run(self.context, call.params)
-        self._pending = None
-        return True
+        self._next, self._pending = None, None
 
-    def _next_action(self, now: float, arm: Arm) -> bool:
-        """Hand the last result to the skill and start what it asks for next."""
+    def _fetch(self, now: float) -> bool:
+        """Hand the last result to the skill and take what it asks for next; False if the phase has ended instead."""
         assert self._run is not None  # asked only while a phase is open
+        pending, self._pending = self._pending, None
         try:
-            action = next(self._run) if self._pending is None else self._run.send(self._pending)
+            self._next = next(self._run) if pending is None else self._run.send(pending)
         except StopIteration as ended:
             outcome = ended.value if isinstance(ended.value, Outcome) else Outcome("skill_bug", "ended without outcome")
-            return self._end(outcome, now)
+            self._end(outcome, now)
         except (PhaseFault, PartsError) as fault:
-            return self._end(Outcome(fault.code, str(fault)), now)
+            self._end(Outcome(fault.code, str(fault)), now)
         except Exception as error:  # a skill may be anybody's plug-in: its bug stops the cell, not the controller
             self._run = None
             self.bug = f"{type(error).__name__} in {self._call.label if self._call else '?'}: {error}"
-            return False
-        self._pending = None
+        else:
+            return True
+        return False
+
+    def _launch(self, now: float, arm: Arm) -> bool:
+        action, self._next = self._next, None
+        assert action is not None  # fetched just before
         if isinstance(action, AskAction):
             self._ask("confirm", action.text, action.choices)
         self._action = start(action, now, arm)
@@ -259,7 +266,7 @@ class Sequencer:
 
     # ------------------------------------------------------------ endings
 
-    def _end(self, outcome: Outcome, now: float) -> bool:
+    def _end(self, outcome: Outcome, now: float) -> None:
         call = self._call
         assert call is not None  # a phase ends once, while it is open
         self._run = None
@@ -275,29 +282,29 @@ class Sequencer:
         )
         if outcome.code == "done":
             self.parts_done = self.context.parts.placed - self._placed_before
-            return True
+            return
         decision = decide(outcome, call, self._attempts)
         if decision == "retry":
             self._attempts += 1
-            return self._open(now)
-        if decision == "skip":
+            self._open()
+        elif decision == "skip":
             self._skip(call)
-            return True
-        if decision == "stop":
+        elif decision == "stop":
             self.stopped = f"{call.label}: {outcome.text or outcome.code}"
-            return False
-        spec = call.skill.outcomes.get(outcome.code, OutcomeSpec(outcome.code))
-        self.failure = outcome
-        self._choice = ""
-        self._ask("recovery", f"{call.label}: {outcome.text or spec.text}", tuple(spec.choices))
-        return False
+        else:
+            spec = call.skill.outcomes.get(outcome.code, OutcomeSpec(outcome.code))
+            self.failure = outcome
+            self._choice = ""
+            self._ask("recovery", f"{call.label}: {outcome.text or spec.text}", tuple(spec.choices))
 
     def _skip(self, call: PhaseCall) -> None:
         while self._queue and self._queue[0].group == call.group:
             self._queue.pop(0)
 
-    def _recover(self, now: float) -> None:
-        """Do what the person has chosen."""
+    def recover(self, now: float) -> None:
+        """Do what the person has chosen; nothing moves before the next step with `running`."""
+        if not self._choice:
+            return
         choice, self._choice = self._choice, ""
         call, failure = self._call, self.failure
         assert call is not None  # a failure belongs to a phase
@@ -305,7 +312,7 @@ class Sequencer:
         self.emit("recipe.recovery", now, key=call.key, outcome=failure.code if failure else "", choice=choice)
         if choice == "retry":
             self._attempts = 1
-            self._open(now)
+            self._open()
         elif choice == "skip":
             self._skip(call)
         else:
@@ -320,10 +327,10 @@ class Sequencer:
         """Give the run up, whatever it is doing."""
         if self._run is not None:
             self._run.close()
-        self._run, self._action, self.question = None, None, None
+        self._run, self._next, self._action, self.question = None, None, None, None
         self.stopped = self.stopped or "cancelled"
 
     @property
-    def gripping(self) -> bool:
-        """A grip is under way."""
-        return self._action is not None and isinstance(self._action.action, GripAction)
+    def may_hold(self) -> bool:
+        """The arm may be held now; otherwise the action under way is to end first, as its skill says."""
+        return self._action is None or self._call is None or self._call.skill.hold() == "on_path"

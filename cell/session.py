@@ -136,6 +136,11 @@ def _check_delays(cell: LoadedCell, safety: SafetyConfig) -> None:
             f"{cell.safety_path}: reaction.tick is {tick} s, but the robot node runs every "
             f"{cell.config.robot.period} s: raise it to at least that"
         )
+    if cell.config.perception.smallest_object * 1000.0 > safety.detection_capability_mm + 1e-9:
+        raise SessionError(
+            f"{cell.path}: perception.smallest_object is {cell.config.perception.smallest_object} m, but C is computed "
+            f"for {safety.detection_capability_mm:g} mm: lower it or raise detection_capability_mm"
+        )
     if cell.config.robot.leases.validity < safety.reaction.lease_validity:
         raise SessionError(
             f"{cell.path}: robot.leases.validity is shorter than the lease validity of the safety configuration "

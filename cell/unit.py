@@ -32,6 +32,8 @@ ABORT_TIME = 2.0
 """After this Aborting ends even if nobody reports a standing arm: no more can be done from here, s."""
 STOP_TIME = 10.0
 RESET_TIME = 10.0
+HOLD_TIME = 3.0
+"""Holding waits so long for an action that wants to end first, and for a trembling arm to be still, s."""
 RESTING = frozenset({"Stopped", "Idle", "Complete", "Aborted"})
 HOLDABLE = frozenset({"Starting", "Execute", "Unholding", "Suspending", "Suspended", "Unsuspending"})
 
@@ -99,6 +101,8 @@ class Unit:
         self.packml.command(command.name)
         if command.name == "Unhold":
             self.seen.status_restarted = False
+            if self.sequencer is not None:
+                self.sequencer.recover(now)
         self.emit("operator.command", now, command=command.name, person=command.person)
 
     def _objection(self, name: str) -> str:
@@ -332,8 +336,14 @@ class Unit:
         return self._standing
 
     def _in_holding(self, now: float) -> bool:
+        in_action = self.sequencer is not None and not self.sequencer.may_hold
+        if in_action and now - self._entered < HOLD_TIME:
+            return False
         self._ask_once(lambda: self.arm.set_override(0.0, now))
-        return self._standing or self.alarms.is_active("robot_lost")
+        state = self.seen.state
+        # Fingers that press on something can keep the arm trembling: an arm that is told to stand counts as held then.
+        told = state is not None and state.rate == 0.0 and now - self._entered > HOLD_TIME
+        return self._standing or told or self.alarms.is_active("robot_lost")
 
     def _in_unholding(self, now: float) -> bool:
         verdict = self._restore_override(now)

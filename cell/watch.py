@@ -18,6 +18,7 @@ STATE_TIMEOUT = 0.25
 OBSERVATION_TIMEOUT = 0.5
 STATUS_TIMEOUT = 0.5
 HEARTBEAT_TIMEOUT = 1.0
+LEDGER_TIMEOUT = 2.0
 UNHEALTHY_TIME = 0.2
 """So long may an observation be unhealthy before it is an alarm (the arm stands at once in any case), s."""
 GRACE = 10.0
@@ -40,6 +41,7 @@ class Seen:
     observation_at: float = -1e9
     unhealthy_since: float | None = None
     ledger: LedgerStatus | None = None
+    ledger_at: float = -1e9
     heartbeats: dict[str, float] = field(default_factory=dict)
     """Watched node -> time of its last sign of life."""
     status_restarted: bool = False
@@ -84,7 +86,8 @@ def conditions(seen: Seen, now: float) -> Iterator[tuple[str, bool, str]]:
     quiet = sorted(node for node, at in seen.heartbeats.items() if silent(at, HEARTBEAT_TIMEOUT))
     yield "node_silent", bool(quiet), ", ".join(quiet)
     if seen.ledger is not None:
-        yield "ledger_failed", not seen.ledger.ok, seen.ledger.reason
+        gone = silent(seen.ledger_at, LEDGER_TIMEOUT)
+        yield "ledger_failed", gone or not seen.ledger.ok, "the ledger is silent" if gone else seen.ledger.reason
         yield "ledger_gap", seen.ledger.gaps > 0, f"{seen.ledger.gaps} events"
 
 

@@ -60,6 +60,8 @@ class PerceptionConfig(Strict):
     part_margin: Annotated[float, Field(ge=0.0, le=0.05)] = 0.015
     support: Annotated[int, Field(ge=1, le=8)] = 2
     """Neighbours of 8 that must agree in depth with a person pixel."""
+    smallest_object: Annotated[float, Field(gt=0.0, le=0.07)] = 0.04
+    """Detection capability, m: nothing smaller is looked for behind narrow gaps in the picture."""
     cell_size: Annotated[float, Field(ge=0.01, le=0.1)] = 0.03
     """Edge of the cells that seen points are merged into, m; half its diagonal is added to every point."""
     voxel: Annotated[float, Field(ge=0.05, le=0.2)] = 0.1

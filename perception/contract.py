@@ -114,6 +114,10 @@ class CameraFactory(Protocol):
 
     def __call__(self, name: str, options: dict[str, Any], ports: Any) -> Camera: ...
 
+    def describe(self, name: str, options: dict[str, Any]) -> CameraInfo:
+        """What the camera is and where, without opening it: perception runs in another process."""
+        ...
+
 
 class CameraHealth(msgspec.Struct, frozen=True):
     """State of one camera at the time of an observation."""

@@ -46,7 +46,7 @@ class CameraWatch:
         if self._same >= 1:
             # Real depth noise never repeats a picture to the bit.
             return self._refuse("frozen: the same picture came twice")
-        valid = np.count_nonzero(frame.depth)
+        valid = int(np.count_nonzero(frame.depth))
         self._valid = valid / frame.depth.size
         if self._valid < self._config.least_valid:
             return self._refuse(f"invalid: only {self._valid:.0%} of the pixels are valid")

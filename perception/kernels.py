@@ -71,9 +71,14 @@ def classify(
     part_T: F64,
     part_half: F64,
     part_margin: float,
+    lower: F64,
+    upper: F64,
     label: U8,
 ) -> None:
     """Label every pixel: background, robot, expected part, or person.
+
+    Points outside the person volume lower..upper count as background: the ray is free on its way through the volume,
+    and what comes in does so through the entries of the possible-space map.
 
     depth, near: (h, w) mm; a valid pixel not nearer than `near` is background. ray_x, ray_y: (w,), (h,) tangents.
     T: (4, 4) camera to base. cap_*: link capsules at exposure time, base frame. The robot's margin is
@@ -95,6 +100,9 @@ def classify(
             x = T[0, 0] * cx + T[0, 1] * cy + T[0, 2] * z + T[0, 3]
             y = T[1, 0] * cx + T[1, 1] * cy + T[1, 2] * z + T[1, 3]
             w = T[2, 0] * cx + T[2, 1] * cy + T[2, 2] * z + T[2, 3]
+            if x < lower[0] or y < lower[1] or w < lower[2] or x > upper[0] or y > upper[1] or w > upper[2]:
+                label[v, u] = BACKGROUND
+                continue
             slack = sigmas * noise * z * z
             kind = PERSON
             for i in range(cap_r.shape[0]):
@@ -190,27 +198,72 @@ def collect_points(
 
 
 @njit(cache=True)
-def free_depth(depth: U16, label: U8, margin_mm: float, noise: float, sigmas: float, pooled: U16) -> None:
+def _bridge(free: F32, start: int, stop: int, width: float, out: F32) -> None:
+    """Give the unknown run start..stop-1 of a line what its ends and its width allow, if that is more than `out` has.
+
+    An object of at least the smallest detectable size that hides behind a run of n pixels lies beyond `width` / n: any
+    nearer it would stand out on both sides, where the line is known to be free up to the nearer end's depth.
+    """
+    if start == 0 or stop == free.shape[0]:
+        return
+    least = min(free[start - 1], free[stop], width / (stop - start))
+    for i in range(start, stop):
+        if least > out[i]:
+            out[i] = least
+
+
+@njit(cache=True)
+def _bridge_line(free: F32, width: float, out: F32) -> None:
+    start = -1
+    for i in range(free.shape[0]):
+        unknown = free[i] < 0.0
+        if unknown and start < 0:
+            start = i
+        elif not unknown and start >= 0:
+            _bridge(free, start, i, width, out)
+            start = -1
+
+
+@njit(cache=True)
+def free_depth(
+    depth: U16,
+    label: U8,
+    margin_mm: float,
+    noise: float,
+    sigmas: float,
+    width_mm: float,
+    free: F32,
+    bridged: F32,
+    pooled: U16,
+) -> None:
     """Pool 4x4 pixels to the depth (mm) up to which *every* ray of the block is known to be free.
 
     Background pixels are free all the way to the static surface (FREE_ALL: what hides behind static surfaces is
-    handled by each voxel's own static visibility). Unknown and edge pixels are free for 0 mm.
+    handled by each voxel's own static visibility). Unknown and edge pixels are free for nothing of their own; narrow
+    runs of them, along rows or columns, are bridged as far as nothing of the smallest detectable size could hide
+    there. width_mm: that size times the focal length in pixels. free, bridged: (h, w) scratch.
     """
     rows, columns = depth.shape
-    pooled[:, :] = FREE_ALL
     for v in range(rows):
         for u in range(columns):
             kind = label[v, u]
             if kind == BACKGROUND or kind == PART:
-                continue
-            if kind == UNKNOWN or kind == EDGE:
-                free = 0.0
+                free[v, u] = 65535.0
+            elif kind == UNKNOWN or kind == EDGE:
+                free[v, u] = -1.0
             else:
                 z = float(depth[v, u])
-                free = max(0.0, z - margin_mm - sigmas * noise * (z * 0.001) * z)
-            cell = pooled[v >> 2, u >> 2]
-            if free < cell:
-                pooled[v >> 2, u >> 2] = np.uint16(free)
+                free[v, u] = max(0.0, z - margin_mm - sigmas * noise * (z * 0.001) * z)
+            bridged[v, u] = max(free[v, u], 0.0)
+    for v in range(rows):
+        _bridge_line(free[v], width_mm, bridged[v])
+    for u in range(columns):
+        _bridge_line(free[:, u], width_mm, bridged[:, u])
+    pooled[:, :] = FREE_ALL
+    for v in range(rows):
+        for u in range(columns):
+            if bridged[v, u] < pooled[v >> 2, u >> 2]:
+                pooled[v >> 2, u >> 2] = np.uint16(bridged[v, u])
 
 
 @njit(cache=True)

@@ -48,9 +48,12 @@ class CameraView:
         self._depth = np.zeros((height, width), np.uint16)
         self._label = np.zeros((height, width), np.uint8)
         self.label = np.zeros((height, width), np.uint8)
+        self._free = np.zeros((height, width), np.float32)
+        self._bridged = np.zeros((height, width), np.float32)
         self._pooled = np.zeros(((height + 3) // 4, (width + 3) // 4), np.uint16)
         self._lower = np.asarray(workcell.person_volume[0], float)
-        extent = np.asarray(workcell.person_volume[1], float) - self._lower
+        self._upper = np.asarray(workcell.person_volume[1], float)
+        extent = self._upper - self._lower
         cells = np.ceil(extent / config.cell_size).astype(int)
         self._stamp = np.zeros((int(cells[0]), int(cells[1]), int(cells[2])), np.int32)
         self._mark = 0
@@ -63,11 +66,15 @@ class CameraView:
         kernels.fill_small_holes(frame.depth, self._depth)
         kernels.classify(
             self._depth, b.near, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
-            c.robot_margin, noise, c.sigmas, part_T, part_half, c.part_margin, self._label,
+            c.robot_margin, noise, c.sigmas, part_T, part_half, c.part_margin, self._lower, self._upper, self._label,
         )  # fmt: skip
         people = kernels.resolve_edges_and_support(self._depth, self._label, noise, c.sigmas, c.support, self.label)
         count = self._collect() if people else 0
-        kernels.free_depth(self._depth, self.label, c.background_margin * 1000.0, noise, c.sigmas, self._pooled)
+        width = c.smallest_object * 1000.0 * min(self.info.intrinsics.fx, self.info.intrinsics.fy)
+        kernels.free_depth(
+            self._depth, self.label, c.background_margin * 1000.0, noise, c.sigmas, width,
+            self._free, self._bridged, self._pooled,
+        )  # fmt: skip
         return Seen(frame.exposure, self._cells[: min(count, MAX_CELLS)].copy(), self._pooled, count > MAX_CELLS)
 
     def _collect(self) -> int:

@@ -1,8 +1,8 @@
 """Does the arm touch anything on its way? Distance of links, gripper and held part to boxes of furniture and parts. m.
 
 Link capsules enclose the links (robots.model). The tool's capsules enclose the fingers at their largest opening, which
-is far too fat beside a box wall: hand and fingers are taken here as points on their real outline at the opening in
-force, and the held part as points on its box. Points lie at most SPACING apart.
+is far too fat beside a box wall: hand and fingers are taken here as boxes round their real outline at the opening in
+force, and the held part as its box.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import Field
 from scipy.spatial.transform import Rotation
 
 from cell.yamlfile import parse_text
+from recipes.boxes import Boxes, separations
 from recipes.parts import matrix
 from robots.contract import PartGeometry
 from robots.model import RobotModel
@@ -27,13 +28,16 @@ from robots.workcell import Strict, Vector, Workcell
 Array = NDArray[np.float64]
 
 SPACING = 0.02
+"""Between the points of a capsule's axis that are looked at; for radii of 5 cm and more this errs by 1 mm at most."""
 LINK_MARGIN = 0.01
 """Free space asked for between a link and furniture."""
 TOOL_MARGIN = 0.0
 HELD_MARGIN = -0.004
 """A held part may touch what it lies on, and sink in by what the part frames are uncertain."""
-MAX_SAMPLES = 60
-STEP = 0.03
+BODY = 0.2
+"""No link or hand reaches farther than this from its axis or from the TCP, m."""
+MAX_SAMPLES = 120
+STEP = 0.01
 """Distance the TCP moves between two samples at most, m (up to MAX_SAMPLES samples a motion)."""
 
 
@@ -86,42 +90,24 @@ class Collision:
         )
 
 
-def _box_points(lower: Array, upper: Array) -> Array:
-    """Points on the surface of a box, at most SPACING apart."""
-    axes = [
-        np.linspace(lower[i], upper[i], max(2, int(np.ceil((upper[i] - lower[i]) / SPACING)) + 1)) for i in range(3)
-    ]
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    on = np.zeros(len(grid), dtype=bool)
-    for i in range(3):
-        on |= (grid[:, i] == lower[i]) | (grid[:, i] == upper[i])
-    return grid[on]
-
-
-def _tool_points(tool: str, opening: float) -> tuple[Array, Array] | None:
-    """Points of hand and fingers in the TCP frame, or None if the tool has no outline."""
+def _tool_boxes(tool: str, opening: float) -> tuple[Boxes, Boxes] | None:
+    """Hand and fingers in the TCP frame, or None if the tool has no outline."""
     outline = outlines().get(tool)
     if outline is None:
         return None
-    hand = _box_points(np.array(outline.hand_lower), np.array(outline.hand_upper))
+    # The thick part's depth tapers to the tip's, as the convex hull of a finger does.
+    levels = np.linspace(outline.base_end, outline.finger_tip, 5)
+    depths = np.linspace(outline.base_depth, outline.finger_depth, 5)
+    slabs = [(outline.base_depth, outline.hand_upper[2], outline.base_end)]
+    slabs += [(depths[i], levels[i], levels[i + 1]) for i in range(4)]
     fingers = []
+    half = outline.finger_width / 2
     for side in (-1.0, 1.0):
-        for depth, z0, z1 in (
-            (outline.base_depth, outline.hand_upper[2], outline.base_end),
-            (outline.finger_depth, outline.base_end, outline.finger_tip),
-        ):
-            inner, outer = side * opening / 2, side * (opening / 2 + depth)
-            lower = np.array([-outline.finger_width / 2, min(inner, outer), z0])
-            upper = np.array([outline.finger_width / 2, max(inner, outer), z1])
-            fingers.append(_box_points(lower, upper))
-    return hand, np.concatenate(fingers)
-
-
-def _held_points(held: PartGeometry) -> Array:
-    half = np.array(held.size) / 2
-    points = _box_points(-half, half)
-    R = Rotation.from_quat(held.T_tcp_part[3:]).as_matrix()
-    return np.asarray(points @ R.T + np.array(held.T_tcp_part[:3]))
+        for depth, z0, z1 in slabs:
+            y = sorted((side * opening / 2, side * (opening / 2 + depth)))
+            fingers.append((np.array([-half, y[0], z0]), np.array([half, y[1], z1])))
+    hand = Boxes.of([(np.array(outline.hand_lower), np.array(outline.hand_upper))])
+    return hand, Boxes.of(fingers)
 
 
 def _capsule_points(a: Array, b: Array) -> Array:
@@ -176,28 +162,51 @@ def collisions(
     Q = np.ascontiguousarray(path[rows])
     a, b, radius = model.capsule_paths(Q)
     names = model.capsule_names(None)
-    tool = _tool_points(model.tool_name, opening)
+    tool = _tool_boxes(model.tool_name, opening)
     # The base link stands on the furniture it is bolted to; the tool's capsules give way to its outline.
     links = [i for i, name in enumerate(names) if i > 0 and not (tool and i >= len(names) - len(model.tool.capsules))]
-    bodies: list[tuple[str, Array, float, float]] = [
-        (names[i], _capsule_points(a[:, i : i + 1], b[:, i : i + 1])[:, 0], float(radius[i]), LINK_MARGIN)
-        for i in links
+    bodies: list[tuple[str, Array, float]] = [
+        (names[i], _capsule_points(a[:, i : i + 1], b[:, i : i + 1])[:, 0], float(radius[i])) for i in links
     ]
     T = np.array([model.fk(q) for q in Q])
-    rigid: list[tuple[str, Array, float]] = []
+    rigid: list[tuple[str, Array, Boxes, float]] = []
     if tool is not None:
-        rigid += [("hand", tool[0], TOOL_MARGIN), ("fingers", tool[1], TOOL_MARGIN)]
+        rigid += [("hand", T, tool[0], TOOL_MARGIN), ("fingers", T, tool[1], TOOL_MARGIN)]
     if held is not None:
-        rigid.append(("held part", _held_points(held), HELD_MARGIN))
-    for name, points, margin in rigid:
-        bodies.append((name, np.einsum("kij,mj->kmi", T[:, :3, :3], points) + T[:, None, :3, 3], 0.0, margin))
+        box = Boxes(np.zeros((1, 3)), np.array([held.size]) / 2)
+        rigid.append(("held part", T @ _pose(held.T_tcp_part), box, HELD_MARGIN))
     found = []
+    everything = np.concatenate([points.reshape(-1, 3) for _, points, _ in bodies] + [T[:, :3, 3]])
+    reach = BODY + (float(np.linalg.norm(held.size)) if held is not None else 0.0)
+    low, high = everything.min(axis=0) - reach, everything.max(axis=0) + reach
     for obstacle in obstacles:
-        for name, points, r, margin in bodies:
-            # Capsule axes are sampled: between two points the axis is at most SPACING/2 farther along, and then a
-            # capsule of radius r reaches out less; for surfaces of boxes the corners are always among the points.
-            free = _box_distance(points, obstacle.T, obstacle.half).min(axis=1) - r - margin
-            worst = int(np.argmin(free))
-            if free[worst] < 0.0:
-                found.append(Collision(name, obstacle.name, float(-free[worst]), int(rows[worst])))
+        if _far(low, high, obstacle):
+            continue
+        free: list[tuple[str, Array]] = [
+            (name, _box_distance(points, obstacle.T, obstacle.half).min(axis=1) - r - LINK_MARGIN)
+            for name, points, r in bodies
+        ]
+        free += [
+            (name, separations(T_body, boxes, obstacle.T, obstacle.half).min(axis=1) - margin)
+            for name, T_body, boxes, margin in rigid
+        ]
+        for name, distance in free:
+            worst = int(np.argmin(distance))
+            # Written so that a NaN is a collision.
+            if not distance[worst] >= 0.0:
+                found.append(Collision(name, obstacle.name, float(-distance[worst]), int(rows[worst])))
     return found
+
+
+def _far(low: Array, high: Array, obstacle: Obstacle) -> bool:
+    """Whether the obstacle's bounding box lies outside the box (low, high), which encloses every body on its way."""
+    reach = np.abs(obstacle.T[:3, :3]) @ obstacle.half
+    centre = obstacle.T[:3, 3]
+    return bool(((centre + reach < low) | (centre - reach > high)).any())
+
+
+def _pose(vector: Sequence[float]) -> Array:
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_quat(vector[3:]).as_matrix()
+    T[:3, 3] = vector[:3]
+    return T

@@ -49,12 +49,21 @@ class PhaseCall:
 
 def load_recipe(path: Path) -> LoadedRecipe:
     """Read a recipe file. Raises FileErrors with every fault of schema and declarations."""
-    document = read_yaml(path)
-    recipe = document.parse(Recipe)
-    errors = list(check_declarations(recipe, document))
+    loaded, errors = inspect_recipe(path)
     if errors:
         raise FileErrors(errors)
-    return LoadedRecipe(recipe, document, path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def inspect_recipe(path: Path) -> tuple[LoadedRecipe, list[FileError]]:
+    """Read a recipe and return it with the faults of its declarations, so that an analysis can add its own.
+
+    Raises FileErrors if the file does not even fit the schema.
+    """
+    document = read_yaml(path)
+    recipe = document.parse(Recipe)
+    loaded = LoadedRecipe(recipe, document, path.read_text(encoding="utf-8"))
+    return loaded, list(check_declarations(recipe, document))
 
 
 @cache

@@ -17,8 +17,9 @@ Matrix = NDArray[np.float64]
 
 FINGER_OVERLAP = 0.006
 """How far below the part's top the TCP goes at most, so that the hand stays clear of what stands round the part."""
-CLEARANCE_MIN = 0.004
-"""Free way of each finger beside the part at least, on the way down."""
+CLEARANCE_MIN = 0.0025
+"""Free way of each finger beside the part at least, on the way down; less than RELEASE, so that fingers that have just
+let a part of the same width go need not be opened again."""
 CLEARANCE = 0.010
 """Free way of each finger beside the part when the gripper is opened for it."""
 RELEASE = 0.004

@@ -85,7 +85,8 @@ class Parts:
         self.version = 0
         """Raised by each change."""
         self.placed = 0
-        """Parts put on places by the gripper so far."""
+        """Parts the gripper has put on places so far, each counted once however often it is put down."""
+        self._handled: set[str] = set()
         self.restock()
 
     def copy(self) -> Parts:
@@ -97,6 +98,7 @@ class Parts:
     def restock(self) -> None:
         """The cell is as the cell file says at the start: trays filled, boxes empty."""
         self._parts.clear()
+        self._handled = set()
         for number, item in enumerate(self._workcell.stock, 1):
             name = f"{item.part}#{number}"
             place = Place(item.pattern, item.index)
@@ -132,16 +134,16 @@ class Parts:
         """Return the part on a place."""
         return next((p for p in self._parts.values() if p.place == place), None)
 
-    def free(self, pattern: str) -> Place:
-        """Return the first free place of a pattern. Raises PartsError."""
+    def free(self, pattern: str) -> list[Place]:
+        """Return the free places of a pattern in order. Raises PartsError if there is none."""
         grid = self._workcell.patterns.get(pattern)
         if grid is None:
             raise PartsError("no_place", f"the cell has no pattern {pattern}")
         taken = {p.place.index for p in self._parts.values() if p.place and p.place.pattern == pattern}
-        for index in range(grid.count):
-            if index not in taken:
-                return Place(pattern, index)
-        raise PartsError("no_place", f"all {grid.count} places of {pattern} are taken")
+        places = [Place(pattern, index) for index in range(grid.count) if index not in taken]
+        if not places:
+            raise PartsError("no_place", f"all {grid.count} places of {pattern} are taken")
+        return places
 
     def lying(self, but: str = "") -> list[tuple[str, Matrix, Matrix]]:
         """Return name, pose and half edges of every part on a place, except the one named."""
@@ -171,7 +173,9 @@ class Parts:
             raise PartsError("no_place", f"place {place.index} of {place.pattern} is taken")
         done = Part(part.name, part.kind, place, self.pose_on(part.kind, place))
         self._parts[part.name] = done
-        self.placed += 1
+        if part.name not in self._handled:
+            self._handled.add(part.name)
+            self.placed += 1
         self.version += 1
         return done
 

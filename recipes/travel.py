@@ -30,6 +30,8 @@ APPROACH_SPEED = 0.35
 APPROACH_ACCELERATION = 1.5
 CANDIDATES = 4
 """Of several symmetric grasps the nearest ones are planned."""
+LIMIT_MARGIN = 0.08
+"""Distance from the joint limits above a goal, so that the straight way down has room, rad."""
 SAME_START = 1e-4
 """A planned motion is used again if the arm stands this near to its start, rad."""
 
@@ -40,43 +42,59 @@ def _raised(T: Array, z: float) -> Array:
     return lifted
 
 
-def _ordered(context: SkillContext, goals: Sequence[Array]) -> list[tuple[Array, Array]]:
-    """Goals with a joint solution, nearest first. Raises PhaseFault if none has one."""
+@dataclass(frozen=True, eq=False)
+class _Goal:
+    """A TCP pose with the joints above it."""
+
+    T: Array
+    above: Array
+    q_above: Array
+
+
+def _crossing(T_now: Array, T_goal: Array) -> float:
+    """Height at which the arm crosses, m."""
+    return float(max(min(T_now[2, 3], T_goal[2, 3]) + LIFT, T_goal[2, 3] + LIFT / 2))
+
+
+def _ordered(context: SkillContext, goals: Sequence[Array]) -> list[_Goal]:
+    """Goals that can be reached, nearest first. Raises PhaseFault if there is none.
+
+    The joints above a goal are looked for from the rest pose, not from where the arm happens to stand: a seven-joint
+    arm would otherwise wander in its redundancy from phase to phase until a joint is at its limit.
+    """
     model = context.cell.model
-    found: list[tuple[float, int, Array, Array]] = []
+    crossing = [_crossing(model.fk(context.q), T) for T in goals]
+    found: list[tuple[float, int, _Goal]] = []
     reasons = []
     for i, T in enumerate(goals):
+        above = _raised(T, crossing[i])
         try:
-            q = model.ik(T, context.q)
+            q = model.ik(above, context.cell.home, margin=LIMIT_MARGIN)
         except IkError as error:
             reasons.append(str(error))
             continue
-        found.append((float(np.abs(q - context.q).max()), i, T, q))
+        found.append((float(np.abs(q - context.q).max()), i, _Goal(T, above, q)))
     if not found:
         raise PhaseFault("not_reachable", f"unreachable pose: {reasons[0]}")
     found.sort(key=lambda item: item[:2])
-    return [(T, q) for _, _, T, q in found]
+    return [goal for _, _, goal in found]
 
 
-def _segments(context: SkillContext, T_goal: Array, down: bool) -> list[Segment]:
-    """Up, across and down from where the arm stands to T_goal."""
-    model = context.cell.model
-    T_now = model.fk(context.q)
-    crossing = max(T_now[2, 3], T_goal[2, 3]) if not down else min(T_now[2, 3], T_goal[2, 3]) + LIFT
-    crossing = max(crossing, T_goal[2, 3] + LIFT / 2 if down else T_goal[2, 3])
-    up, above = _raised(T_now, crossing), _raised(T_goal, crossing)
+def _segments(context: SkillContext, goal: _Goal) -> list[Segment]:
+    """Up, across and down from where the arm stands to the goal."""
+    T_now = context.cell.model.fk(context.q)
+    up = _raised(T_now, goal.above[2, 3])
     segments = []
     rise = up[2, 3] - T_now[2, 3]
-    drop = above[2, 3] - T_goal[2, 3]
-    across = float(np.linalg.norm(above[:3, 3] - up[:3, 3]))
+    drop = goal.above[2, 3] - goal.T[2, 3]
+    across = float(np.linalg.norm(goal.above[:3, 3] - up[:3, 3]))
     if rise > 0.002:
         blend = min(BLEND, 0.4 * rise, 0.4 * across)
         segments.append(Segment("lin", up, blend=blend, speed=APPROACH_SPEED, acceleration=APPROACH_ACCELERATION))
-    if across > 1e-4 or not segments or drop <= 0.002:
-        blend = min(BLEND, 0.4 * drop, 0.4 * across) if drop > 0.002 else 0.0
-        segments.append(Segment("ptp", above, blend=blend))
+    blend = min(BLEND, 0.4 * drop, 0.4 * across) if drop > 0.002 else 0.0
+    segments.append(Segment("ptp", goal.q_above, blend=blend))
     if drop > 0.002:
-        segments.append(Segment("lin", T_goal, speed=APPROACH_SPEED, acceleration=APPROACH_ACCELERATION))
+        segments.append(Segment("lin", goal.T, speed=APPROACH_SPEED, acceleration=APPROACH_ACCELERATION))
     return segments
 
 
@@ -111,9 +129,7 @@ def _plan(context: SkillContext, segments: Sequence[Segment], label: str, load: 
     return motion
 
 
-def transfer(
-    context: SkillContext, goals: Sequence[Array], label: str, load: Load = NOTHING, down: bool = True
-) -> Motion:
+def transfer(context: SkillContext, goals: Sequence[Array], label: str, load: Load = NOTHING) -> Motion:
     """Return a motion that goes up, across and straight down to the nearest of `goals` (TCP poses, 4x4).
 
     Raises PhaseFault `not_reachable`: no goal can be reached without leaving the joint ranges or touching furniture.
@@ -122,9 +138,9 @@ def transfer(
     if remembered is not None:
         return remembered
     fault: PhaseFault | None = None
-    for T, _ in _ordered(context, goals)[:CANDIDATES]:
+    for goal in _ordered(context, goals)[:CANDIDATES]:
         try:
-            motion = _plan(context, _segments(context, T, down), label, load)
+            motion = _plan(context, _segments(context, goal), label, load)
         except PhaseFault as error:
             fault = fault or error
             continue

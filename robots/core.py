@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell.bus.messages import Reply
+from robots.completion import complete
 from robots.config import RobotConfig
 from robots.contract import (
     AcceptedMotion,
@@ -42,15 +43,10 @@ Array = NDArray[np.float64]
 
 MOTION_REPEAT = 0.04
 """The accepted motion is published again at least this often, s."""
-SETTLE_TIME = 1.5
-"""A motion that has not settled this long after its commanded end has failed, s."""
-OUTPUT_TIME = 1.0
-CLEAR_TIME = 2.0
-"""How long the drives may take to recover after a person cleared their fault, s."""
 
 
 @dataclass
-class _Drop:
+class Drop:
     """A motion that is being given up: brake, then answer."""
 
     code: str
@@ -80,10 +76,11 @@ class RobotCore:
         self.follower: Follower | None = None
         self.q: Array | None = None
         """Commanded joint positions; None before the first driver state."""
-        self.dq = np.zeros(model.dof)
+        self._zero = np.zeros(model.dof)
+        self.dq = self._zero
         self.drives_off = False
         """The vendor's stop was called: the command follows the measured arm until a person clears the fault."""
-        self.drop: _Drop | None = None
+        self.drop: Drop | None = None
         self.move_ticket: Ticket | None = None
         self.grip_ticket: Ticket | None = None
         self.clear_ticket: tuple[Ticket, str, float] | None = None
@@ -91,7 +88,8 @@ class RobotCore:
         self.output_tickets: list[tuple[Ticket, SetOutput, float]] = []
         self._manual: Array = np.ones(1)
         self._seq = 0
-        self._end_since = math.inf
+        self.end_since = math.inf
+        """When the commanded end of the motion was reached, s."""
         self._motion_due = -math.inf
         self._refused: dict[str, str] = {}
         self._limit: tuple[float, str, str] = (0.0, "startup", "no state from the drives yet")
@@ -113,7 +111,7 @@ class RobotCore:
             self._take_jog(now, inputs.jog, out)
         self._limit = self._permitted(now, out)
         self._command(now, out)
-        self._complete(now, out)
+        complete(self, now, out)
         self._publish(now, out)
         return out
 
@@ -129,19 +127,20 @@ class RobotCore:
         elif self.follower is not None:
             self.hold = self.hold or code
         if kind.vendor_stop and code != "stopped":
-            self._vendor_stop(0 if code == "stop_disobeyed" else 1, out)
+            self.vendor_stop(0 if code == "stop_disobeyed" else 1, out)
 
     def give_up(self, code: str, reason: str) -> None:
         """Brake on the path and drop the motion, if there is one."""
         if self.follower is not None and self.drop is None:
-            self.drop = _Drop(code, reason)
+            self.drop = Drop(code, reason)
 
     def answer(self, out: Outputs, ticket: Ticket, verdict: Any, reason: str = "", code: str = "", **data: Any) -> None:
         """Send one reply; `code` is the stable name of the reason."""
         body = {"code": code, **data} if code else data
         out.replies.append((ticket.client, Reply(ticket.id, verdict, reason, body)))
 
-    def _vendor_stop(self, category: int, out: Outputs) -> None:
+    def vendor_stop(self, category: int, out: Outputs) -> None:
+        """Call the drives' own stop; the command then follows the measured arm until a person clears the fault."""
         out.stop = category if out.stop < 0 else min(out.stop, category)
         self.drives_off = True
 
@@ -249,27 +248,29 @@ class RobotCore:
             self.q = self.jogger.step(now, self.q, limit)
             self.dq = self.jogger.dq.copy()
         elif self.drives_off and self.watch.fresh:
-            self.q, self.dq = self.watch.q.copy(), np.zeros(self.model.dof)
-        elif self.dq.any():
-            self.dq = np.zeros(self.model.dof)
-        if not math.isfinite(float(self.q.sum() + self.dq.sum())):
+            self.q, self.dq = self.watch.q.copy(), self._zero
+        else:
+            self.dq = self._zero
+        q, dq = self.q.tolist(), self.dq.tolist()
+        if not math.isfinite(sum(q) + sum(dq)):
             # cannot be reached by any checked input; if it is, nothing may leave the node
-            self.follower, self.q, self.dq = None, self.watch.q.copy(), np.zeros(self.model.dof)
+            self.follower, self.q, self.dq = None, self.watch.q.copy(), self._zero
             self.latch("internal", "commanded position is not finite", out)
             return
-        out.setpoint = Setpoint(self._seq, now, self.q.tolist(), self.dq.tolist())
+        out.setpoint = Setpoint(self._seq, now, q, dq)
 
     def accept(self, motion: Motion, ticket: Ticket, out: Outputs) -> None:
         """Take a checked motion over; it starts when a lease for it comes."""
         self.follower = Follower(motion, self.dt)
         self.move_ticket, self.drop, self.hold = ticket, None, ""
+        self.leases.begin(self._seq)
         self._manual = manual_rates(self.model, motion, self.config.manual_speed)
-        self._end_since, self._motion_due = math.inf, -math.inf
+        self.end_since, self._motion_due = math.inf, -math.inf
         out.events.append(
             ("robot.motion_accepted", {"motion": motion.motion_id, "label": motion.label, "duration": motion.duration})
         )
 
-    # ------------------------------------------------------------ completions
+    # ------------------------------------------------------------ standstill, end of motions and faults
 
     @property
     def commanded_standing(self) -> bool:
@@ -278,90 +279,26 @@ class RobotCore:
 
     @property
     def standing(self) -> bool:
+        """Nothing is commanded to move and no joint is measured moving."""
         return self.commanded_standing and self.watch.standing
 
-    def _complete(self, now: float, out: Outputs) -> None:
-        self._finish_motion(now, out)
-        state = self.watch.state
-        if self.gripper.busy and state is not None and self.watch.fresh:
-            outcome = self.gripper.step(now, state)
-            if outcome is not None and self.grip_ticket is not None:
-                self.answer(out, self.grip_ticket, outcome.verdict, outcome.reason, outcome.code)
-                held = self.gripper.held
-                data = {"verdict": outcome.verdict, "code": outcome.code, "width": state.gripper_width}
-                out.events.append(("robot.grip", {**data, "part": held.name if held else ""}))
-                self.grip_ticket = None
-        if self.standing_tickets and self.follower_released and (self.standing or not self.watch.fresh):
-            for ticket in self.standing_tickets:
-                self.answer(out, ticket, "done")
-            self.standing_tickets.clear()
-        if "stopped" in self.faults and not self.drives_off and self.standing:
-            self._vendor_stop(1, out)
-        self._finish_outputs(now, out)
-        self._finish_clear(now, out)
-
-    @property
-    def follower_released(self) -> bool:
-        """No motion is still being given up."""
-        return self.drop is None
-
-    def _finish_motion(self, now: float, out: Outputs) -> None:
-        follower = self.follower
-        if follower is None:
+    def end_motion(self, verdict: Literal["done", "failed"], reason: str, code: str, out: Outputs) -> None:
+        """Let go of the accepted motion and answer its request."""
+        if self.follower is None:
             return
-        if self.drop is not None and follower.rate == 0.0:
-            drop, self.drop = self.drop, None
-            self._end_motion("failed", drop.reason, drop.code, out)
-            return
-        if not follower.at_end:
-            return
-        if self._end_since == math.inf:
-            self._end_since = now
-        near = self.watch.fresh and float(np.abs(self.watch.q - follower.q).max()) <= self.config.settle_tolerance
-        if near and self.watch.standing and not self.faults:
-            self._end_motion("done", "", "", out)
-        elif now - self._end_since > SETTLE_TIME:
-            self._end_motion("failed", "the arm did not settle at the end of the motion", "not_settled", out)
-
-    def _end_motion(self, verdict: str, reason: str, code: str, out: Outputs) -> None:
-        assert self.follower is not None
-        motion = self.follower.motion
+        motion, progress = self.follower.motion, self.follower.progress
         if self.move_ticket is not None:
-            self.answer(out, self.move_ticket, verdict, reason, code, progress=self.follower.progress)
-        data = {"motion": motion.motion_id, "verdict": verdict, "code": code, "progress": self.follower.progress}
+            self.answer(out, self.move_ticket, verdict, reason, code, progress=progress)
+        data = {"motion": motion.motion_id, "verdict": verdict, "code": code, "progress": progress}
         out.events.append(("robot.motion_ended", data))
-        self.follower, self.move_ticket, self.hold = None, None, ""
-        self.dq = np.zeros(self.model.dof)
+        self.follower, self.move_ticket, self.drop, self.hold = None, None, None, ""
+        self.dq = self._zero
         self._motion_due = -math.inf
-
-    def _finish_outputs(self, now: float, out: Outputs) -> None:
-        state, waiting = self.watch.state, []
-        for ticket, request, since in self.output_tickets:
-            if state is not None and state.t > since and state.outputs.get(request.name) == request.value:
-                self.answer(out, ticket, "done")
-            elif now - since > OUTPUT_TIME:
-                self.answer(out, ticket, "failed", f"output {request.name} did not switch", "output_stuck")
-            else:
-                waiting.append((ticket, request, since))
-        self.output_tickets = waiting
-
-    def _finish_clear(self, now: float, out: Outputs) -> None:
-        if self.clear_ticket is None:
-            return
-        ticket, person, since = self.clear_ticket
-        state = self.watch.state
-        if state is not None and self.watch.fresh and state.t > since and not state.fault and self.watch.standing:
-            self.clear_ticket = None
-            self.clear(person, ticket, out)
-        elif now - since > CLEAR_TIME:
-            self.clear_ticket = None
-            why = state.fault if state is not None and state.fault else "no fresh state, or the arm moves"
-            self.answer(out, ticket, "failed", f"the drives did not recover: {why}", "not_recovered")
 
     def clear(self, person: str, ticket: Ticket, out: Outputs) -> None:
         """Forget all faults on a person's word. The arm stays where it is."""
         if self.drives_off and self.watch.fresh:
-            self.q, self.dq = self.watch.q.copy(), np.zeros(self.model.dof)
+            self.q, self.dq = self.watch.q.copy(), self._zero
         self.drives_off = False
         codes = self.faults.clear()
         self.watch.restart()
@@ -387,8 +324,8 @@ class RobotCore:
             q=state.q,
             dq=state.dq,
             tau=state.tau,
-            q_commanded=self.q.tolist(),
-            dq_commanded=self.dq.tolist(),
+            q_commanded=out.setpoint.q if out.setpoint else self.q.tolist(),
+            dq_commanded=out.setpoint.dq if out.setpoint else self.dq.tolist(),
             motion_id=follower.motion.motion_id if follower else "",
             progress=follower.progress if follower else 0.0,
             duration=follower.motion.duration if follower else 0.0,

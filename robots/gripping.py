@@ -13,6 +13,8 @@ TIMEOUT = 4.0
 """A grip that is neither settled nor holding after this long has failed, s."""
 SETTLED = 0.15
 """The width counts as settled when it has not changed for this long, s."""
+START_TIME = 0.8
+"""How long the fingers may take to begin moving, s."""
 WIDTH_TOLERANCE = 1.5e-3
 LOST_AFTER = 0.05
 """Time without contact after which a held part counts as lost, s."""
@@ -36,6 +38,7 @@ class Gripper:
         self._grip: Grip | None = None
         self._started = 0.0
         self._width = math.nan
+        self._from_width = math.nan
         self._still_since = 0.0
         self._gone_since: float | None = None
         self.held: PartGeometry | None = None
@@ -71,31 +74,37 @@ class Gripper:
     def start(self, grip: Grip, now: float) -> None:
         """Begin a grip that was not refused."""
         self._grip, self._started = grip, now
-        self._width, self._still_since = math.nan, now
+        self._width, self._still_since, self._from_width = math.nan, now, math.nan
 
     def step(self, now: float, state: DriverState) -> Outcome | None:
         """Follow the grip under way with a fresh state; return how it ended, once."""
         grip = self._grip
         if grip is None or state.t <= self._started:
             return None
+        if math.isnan(self._from_width):
+            self._from_width = state.gripper_width
         if not abs(state.gripper_width - self._width) <= 2e-4:
             self._width, self._still_since = state.gripper_width, now
         settled = now - self._still_since >= SETTLED
         there = abs(state.gripper_width - grip.width) <= WIDTH_TOLERANCE
         if state.gripper_holding and grip.force > 0.0 and now - self._started >= 0.04:
             return self._end(Outcome("done", "", ""), grip.part)
-        if settled and grip.part is not None:
+        # Fingers that meet something on the way have done what they could; fingers that never moved have not, or
+        # have not yet begun to.
+        moved = abs(state.gripper_width - self._from_width) > WIDTH_TOLERANCE
+        if grip.part is not None and settled and (moved or now - self._started >= START_TIME):
             return self._end(
                 Outcome(
                     "failed", "grip_missed", f"the fingers closed to {state.gripper_width * 1e3:.1f} mm on nothing"
                 ),
                 None,
             )
-        if there and grip.part is None and (settled or now - self._started >= 0.04):
+        if grip.part is None and ((there and now - self._started >= 0.04) or (settled and moved)):
             return self._end(Outcome("done", "", ""), None)
         if now - self._started > TIMEOUT:
             text = f"the fingers stand at {state.gripper_width * 1e3:.1f} mm instead of {grip.width * 1e3:.1f} mm"
-            return self._end(Outcome("failed", "grip_timeout", text), None)
+            stuck = self.held if state.gripper_holding else None
+            return self._end(Outcome("failed", "grip_timeout", text), stuck)
         return None
 
     def _end(self, outcome: Outcome, held: PartGeometry | None) -> Outcome:

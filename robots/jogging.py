@@ -35,6 +35,8 @@ class Jogger:
         self._seq: dict[str, int] = {}
         self.dq = np.zeros(model.dof)
         """Commanded joint velocities, rad/s."""
+        self.moving = False
+        """Whether one of them is not 0."""
 
     def offer(self, jog: Jog, now: float, session: str) -> str:
         """Take a jog command. Return why it is refused, or an empty string. A refused command ends the jogging."""
@@ -66,10 +68,6 @@ class Jogger:
         """Whether a jog command is in force."""
         return self._command is not None and now < self._until
 
-    @property
-    def moving(self) -> bool:
-        return bool(np.any(self.dq))
-
     def step(self, now: float, q: Array, limit: float) -> Array:
         """Return the joint positions one tick later, with speed scaled by `limit` in [0, 1]."""
         target = np.zeros(self._model.dof)
@@ -78,6 +76,7 @@ class Jogger:
         faster = self._towards(target)
         # from the present velocity the arm can always stop in time, because that was checked before it was taken
         self.dq = faster if self._permitted(q, faster) else self._towards(np.zeros(self._model.dof))
+        self.moving = bool(self.dq.any())
         return q + self.dq * self._dt
 
     def _towards(self, target: Array) -> Array:

@@ -143,8 +143,11 @@ class LeaseKeeper:
             return "lease was computed from a robot state that does not exist yet"
         return ""
 
-    def permission(self, now: float, motion_id: str, progress: float, state_seq: int) -> Permission:
-        """Return what the issuer permits now for this motion (empty: path-blind) at this progress."""
+    def permission(self, now: float, motion_id: str, progress: float, state_seq: int, from_seq: int = 0) -> Permission:
+        """Return what the issuer permits now for this motion (empty: path-blind) at this progress.
+
+        `state_seq` is the newest robot state, `from_seq` the first one of this motion.
+        """
         lease = self._lease
         if lease is None:
             return Permission(0.0, self._why, True, False)
@@ -157,6 +160,8 @@ class LeaseKeeper:
             return Permission(0.0, "lease is for another motion", True, False)
         if motion_id and not lease.progress_from - 1e-9 <= progress <= lease.progress_to + 1e-9:
             return Permission(0.0, "lease is for another stretch of the motion", True, False)
+        if lease.state_seq < from_seq:
+            return Permission(0.0, "lease is from before this motion", True, False)
         if state_seq - lease.state_seq > self._oldest_ticks:
             return Permission(0.0, "lease was computed from an old robot state", True, False)
         return Permission(lease.limit, lease.reason, False, False)

@@ -21,6 +21,7 @@ from robots.description import (
     available_models,
     load_description,
 )
+from robots.dynamics import Bodies
 from robots.kinematics import Chain
 from robots.urdf import package_file, transform
 
@@ -63,6 +64,7 @@ class RobotModel:
         self.link_names: tuple[str, ...] = tuple(c.link for c in [*description.capsules, *tool.capsules])
         """Names of the capsules, from the base outwards; the tool's come last."""
         self.chain = self._make_chain()
+        self.bodies = self._make_bodies()
         self.elbow_frame = self._pin.frames[self._pin.getFrameId(description.elbow_link)].parentJoint
         self.reach = float(sum(np.linalg.norm(p) for p in self.chain.p) + np.linalg.norm(self.chain.tcp_p))
         self._held: dict[PartGeometry, Chain] = {}
@@ -101,6 +103,14 @@ class RobotModel:
                 np.array([e[1] for e in ends]),
                 np.array([e[2] for e in ends], dtype=np.float64),
             )
+        )
+
+    def _make_bodies(self) -> Bodies:
+        inertias = [self._pin.inertias[i + 1] for i in range(self.dof)]
+        return Bodies(
+            np.array([float(body.mass) for body in inertias]),
+            np.array([np.array(body.lever) for body in inertias]),
+            np.array([np.array(body.inertia) for body in inertias]),
         )
 
     def _link_frame(self, link: str) -> tuple[int, Array]:

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from robots.contract import AcceptedMotion, Move
+from robots.dynamics import braking_torque_bound
 from robots.model import RobotModel
 from robots.rates import DEFAULT_LIMITS, RateLimits, braking_on, window_minimum
 
@@ -226,20 +227,11 @@ def _torque_bound(model: RobotModel, Q: Array, M: Array, step: float) -> Array:
     """
     K = len(Q)
     rows = np.unique(np.append(np.arange(0, K, max(1, round(TORQUE_PITCH / step))), K - 1))
-    least = np.full(len(rows), 1e3)
-    zero = np.zeros(model.dof)
-    q, dq, ddq = np.empty(model.dof), np.empty(model.dof), np.empty(model.dof)
-    room = 0.95 * model.tau_max
-    for i, k in enumerate(rows):
-        spline_at(Q, M, step, k * step, q, dq, ddq)
-        if np.abs(dq).max() < 1e-3:
-            continue
-        standing = model.gravity(q)
-        per_slope = model.torque(q, zero, dq) - standing
-        for base in (standing, model.torque(q, dq, ddq)):
-            # |base - s per_slope| <= room on the side towards which s pushes
-            side = np.where(per_slope > 0, room + base, room - base)
-            least[i] = min(least[i], float(np.min(side / np.maximum(np.abs(per_slope), 1e-6))))
+    inner = np.clip(rows, 1, K - 2)
+    speed = (Q[inner + 1] - Q[inner]) / step - (2.0 * M[inner] + M[inner + 1]) * step / 6.0
+    speed[(rows == 0) | (rows == K - 1)] = 0.0
+    least = np.empty(len(rows))
+    braking_torque_bound(model.chain, model.bodies, Q[rows], speed, M[rows], 0.95 * model.tau_max, least)
     ahead = max(1, math.ceil(LOOKAHEAD / TORQUE_PITCH))
     padded = np.concatenate([[1e3], least, np.full(ahead + 1, 1e3)])
     window = np.lib.stride_tricks.sliding_window_view(padded, ahead + 3)[: len(rows)].min(axis=1)

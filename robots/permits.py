@@ -33,6 +33,7 @@ class LeaseDesk:
         self._had: set[str] = set()
         self._restarts: dict[str, int] = dict.fromkeys(rules.issuers, 0)
         self._what: str | None = None
+        self._from_seq = 0
         self.late = 0
         """Gaps that were short enough to go on by itself."""
 
@@ -42,6 +43,13 @@ class LeaseDesk:
         if keeper is None:
             return f"lease from an issuer that is not configured: {topic_issuer!r}"
         return keeper.offer(lease, now, state_seq)
+
+    def begin(self, state_seq: int) -> None:
+        """A motion is accepted; only leases computed from states from `state_seq` on count for it.
+
+        So a lease for an earlier motion that bore the same id permits nothing.
+        """
+        self._what, self._from_seq = None, state_seq
 
     def verdict(self, now: float, what: str | None, progress: float, state_seq: int) -> Verdict:
         """Return what is permitted now.
@@ -53,7 +61,7 @@ class LeaseDesk:
             state_seq: newest sequence number of the robot state.
         """
         if what is None:
-            self._what = None
+            self._what, self._from_seq = None, 0
             self._restarts = {issuer: keeper.restarts for issuer, keeper in self._keepers.items()}
             return Verdict(1.0, "", "", "", "")
         if what != self._what:
@@ -67,7 +75,7 @@ class LeaseDesk:
         return worst
 
     def _one(self, issuer: str, keeper: LeaseKeeper, now: float, what: str, progress: float, state_seq: int) -> Verdict:
-        permission = keeper.permission(now, what, progress, state_seq)
+        permission = keeper.permission(now, what, progress, state_seq, self._from_seq)
         if keeper.restarts != self._restarts[issuer]:
             self._restarts[issuer] = keeper.restarts
             return Verdict(0.0, issuer, "supervisor restarted", "issuer_restarted", issuer)

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from robots.config import RobotConfig
@@ -25,6 +26,27 @@ STATE_AHEAD = 0.02
 clock and reading the drives."""
 STARTUP = 2.0
 """How long the drives may take to deliver their first state, s."""
+
+
+@njit(cache=True)
+def deviations(q: Array, dq: Array, q_set: Array, dq_set: Array, delay: float) -> tuple[float, float, int, float, bool]:
+    """Compare measured q, dq with commanded q_set, dq_set, all (n,).
+
+    Returns the largest error (rad), the largest error beyond what the commanded speed covers in `delay` s and its
+    joint, the largest measured speed (rad/s), and whether a speed is commanded.
+    """
+    error, excess, joint, fastest, told = 0.0, -1.0, 0, 0.0, False
+    for j in range(q.shape[0]):
+        e = abs(q[j] - q_set[j])
+        x = e - abs(dq_set[j]) * delay
+        error = max(error, e)
+        if not math.isfinite(x):
+            return math.inf, math.inf, j, math.inf, True
+        if x > excess:
+            excess, joint = x, j
+        fastest = max(fastest, abs(dq[j]))
+        told = told or dq_set[j] != 0.0
+    return error, excess, joint, fastest, told
 
 
 class Finding(NamedTuple):
@@ -50,6 +72,9 @@ class DriverWatch:
         self.fresh = False
         """The newest state is young enough and no worse one came after it."""
         self.tracking_error = 0.0
+        self._fastest = math.inf
+        self._low = (model.q_lower - LIMIT_TOLERANCE).tolist()
+        self._high = (model.q_upper + LIMIT_TOLERANCE).tolist()
 
     def take(self, state: DriverState | None, now: float) -> list[Finding]:
         """Take what the driver returned this tick; return what is wrong with it."""
@@ -64,6 +89,7 @@ class DriverWatch:
         if self.state is None or state.seq != self.state.seq:
             self.state = state
             self.q, self.dq = np.array(state.q), np.array(state.dq)
+            self._fastest = max(map(abs, state.dq))
         age = now - self.state.t
         if age > self._config.state_timeout:
             return self._missing(now, f"newest state is {age:.3f} s old")
@@ -98,18 +124,17 @@ class DriverWatch:
             found.append(Finding("safeguard_stop", ""))
         if state.fault:
             found.append(Finding("driver_fault", state.fault))
-        low, high = self._model.q_lower - LIMIT_TOLERANCE, self._model.q_upper + LIMIT_TOLERANCE
-        if (self.q < low).any() or (self.q > high).any():
-            j = int(np.argmax(np.maximum(low - self.q, self.q - high)))
-            found.append(
-                Finding("limit_violated", f"{self._model.joint_names[j]} at {math.degrees(self.q[j]):.1f} deg")
-            )
+        for j, (low, q, high) in enumerate(zip(self._low, state.q, self._high, strict=True)):
+            if not low <= q <= high:
+                found.append(
+                    Finding("limit_violated", f"{self._model.joint_names[j]} at {math.degrees(q):.1f} degrees")
+                )
         return found
 
     @property
     def standing(self) -> bool:
         """No joint was measured faster than `STANDING_SPEED`."""
-        return self.fresh and bool(np.abs(self.dq).max() <= STANDING_SPEED)
+        return self.fresh and self._fastest <= STANDING_SPEED
 
     def compare(self, now: float, q: Array, dq: Array, follows: bool) -> list[Finding]:
         """Compare the measured arm with what it was told: does it follow, does it stand when told to?
@@ -119,21 +144,20 @@ class DriverWatch:
         """
         if not self.fresh:
             return []
-        error = np.abs(self.q - q)
-        self.tracking_error = float(error.max())
-        excess = error - np.abs(dq) * self._delay
+        self.tracking_error, excess, j, fastest, told = deviations(self.q, self.dq, q, dq, self._delay)
         found = []
-        if follows and float(excess.max()) > self._config.tracking_tolerance:
-            j = int(np.argmax(excess))
-            text = f"{self._model.joint_names[j]} is {math.degrees(error[j]):.1f} degrees off its setpoint"
-            found.append(Finding("tracking_error", text))
-        if np.any(dq):
+        if follows and not excess <= self._config.tracking_tolerance:
+            off = math.degrees(abs(self.q[j] - q[j]))
+            found.append(
+                Finding("tracking_error", f"{self._model.joint_names[j]} is {off:.1f} degrees off its setpoint")
+            )
+        if told:
             self._commanded_standing_since = math.inf
         elif self._commanded_standing_since == math.inf:
             self._commanded_standing_since = now
         overdue = now - self._commanded_standing_since > self._config.obey_time
-        if overdue and float(np.abs(self.dq).max()) > OBEY_SPEED:
-            found.append(Finding("stop_disobeyed", f"joints still move at {float(np.abs(self.dq).max()):.2f} rad/s"))
+        if overdue and not fastest <= OBEY_SPEED:
+            found.append(Finding("stop_disobeyed", f"joints still move at {fastest:.2f} rad/s"))
         return found
 
     def restart(self) -> None:

@@ -18,10 +18,10 @@ def check_recipe(recipe: str, cell_file: Path | None, settings: dict[str, str], 
     problems: list[FileError]
     analysis: Analysis | None = None
     try:
-        cell, loaded = read_both(recipe, cell_file)
-        formula, problems = parse_settings(loaded.recipe, settings)
+        cell, loaded, problems = read_both(recipe, cell_file)
+        formula, more = parse_settings(loaded.recipe, settings)
         analysis = check(loaded, cell.view(), formula)
-        problems = problems + analysis.problems
+        problems = sorted([*problems, *more, *analysis.problems], key=lambda p: p.line)
     except FileErrors as caught:
         problems = caught.errors
     if as_json:

@@ -96,7 +96,7 @@ def rendering() -> Iterator[Finding]:
     try:
         import moderngl
 
-        context = moderngl.create_context(standalone=True, backend="egl")
+        context = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[arg-type]  # the stub knows no backend names
         renderer = str(context.info.get("GL_RENDERER", "?"))
         context.release()
     except ImportError:

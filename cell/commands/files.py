@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cell.config import LoadedCell, beside
 from cell.yamlfile import FileError, FileErrors
-from recipes.expand import LoadedRecipe, load_recipe
+from recipes.expand import LoadedRecipe, inspect_recipe
 
 
 def find_recipe(name: str | Path, cell: LoadedCell) -> Path:
@@ -22,8 +22,8 @@ def find_recipe(name: str | Path, cell: LoadedCell) -> Path:
     raise FileErrors([FileError(str(path), 0, "", "there is no such recipe", f"a file, or one of: {known}")])
 
 
-def read_both(recipe: str | Path, cell_file: Path | None) -> tuple[LoadedCell, LoadedRecipe]:
-    """Read cell and recipe. Raises FileErrors with the faults of both."""
+def read_both(recipe: str | Path, cell_file: Path | None) -> tuple[LoadedCell, LoadedRecipe, list[FileError]]:
+    """Read cell and recipe; the third are faults an analysis can be made in spite of. Raises FileErrors."""
     from cell.config import load_cell
 
     errors: list[FileError] = []
@@ -33,11 +33,12 @@ def read_both(recipe: str | Path, cell_file: Path | None) -> tuple[LoadedCell, L
     except FileErrors as caught:
         errors += caught.errors
     loaded: LoadedRecipe | None = None
+    found: list[FileError] = []
     try:
         path = find_recipe(recipe, cell) if cell is not None else Path(recipe)
-        loaded = load_recipe(path)
+        loaded, found = inspect_recipe(path)
     except FileErrors as caught:
         errors += caught.errors
     if errors or cell is None or loaded is None:
-        raise FileErrors(errors)
-    return cell, loaded
+        raise FileErrors([*errors, *found])
+    return cell, loaded, found

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def checked(options: RunOptions) -> RunOptions:
     """Return the options with files found. Raises FileErrors with every fault that shows without planning."""
     assert options.recipe is not None  # asked only for runs of a recipe
-    cell, loaded = read_both(options.recipe, options.cell)
-    _, errors = parse_settings(loaded.recipe, options.settings)
+    cell, loaded, errors = read_both(options.recipe, options.cell)
+    errors = [*errors, *parse_settings(loaded.recipe, options.settings)[1]]
     if errors:
         raise FileErrors(errors)
     if options.mode == "live":

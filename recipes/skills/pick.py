@@ -31,6 +31,7 @@ class Pick:
     outcomes: ClassVar[dict[str, OutcomeSpec]] = {
         "no_part": OutcomeSpec("no part of this variety is left"),
         "grip_missed": OutcomeSpec("the gripper closed on nothing", retries=1),
+        "grip_failed": OutcomeSpec("the gripper did not reach its width"),
         "not_reachable": OutcomeSpec("no clear way to the part"),
         "move_failed": OutcomeSpec("the motion was not finished", retries=0),
         "move_refused": OutcomeSpec("the robot node refused the motion"),
@@ -64,7 +65,7 @@ class Pick:
             above = [goal.copy() for goal in goals]
             for goal in above:
                 goal[2, 3] += 0.08
-            result = yield MoveAction(transfer(context, above, f"{self.label(params)}: above"))
+            result = yield MoveAction(transfer(context, above, f"{self.label(params)}: above", Load(target=part.name)))
             if not result.ok:
                 return Outcome(result.code, result.reason)
             result = yield GripAction(opening)

@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from recipes import parts
-from recipes.contract import DONE, CellView, GripAction, MoveAction, Outcome, OutcomeSpec, Run, SkillContext
+from recipes.contract import DONE, CellView, GripAction, MoveAction, Outcome, OutcomeSpec, PhaseFault, Run, SkillContext
 from recipes.grasp import RELEASE, place_poses, tcp_from_part
 from recipes.travel import Load, transfer
-from robots.workcell import Name, Strict
+from robots.motion import Motion
+from robots.workcell import Name, PartType, Strict
 
 
 class PlaceParams(Strict):
@@ -21,7 +22,7 @@ class PlaceParams(Strict):
     at: Name
     """Pattern."""
     index: Annotated[int, Field(ge=0, le=9999)] | None = None
-    """Place of the pattern; left out: the first free one."""
+    """Place of the pattern; left out: the first free one that the gripper can reach beside what lies there."""
     clearance: Annotated[float, Field(ge=0.0, le=0.02)] = 0.002
     """Height above the place at which the part is let go, m."""
 
@@ -39,7 +40,7 @@ class Place:
         "move_failed": OutcomeSpec("the motion was not finished"),
         "move_refused": OutcomeSpec("the robot node refused the motion"),
         "grip_refused": OutcomeSpec("the robot node refused to open"),
-        "grip_missed": OutcomeSpec("the gripper did not open"),
+        "grip_failed": OutcomeSpec("the gripper did not open", choices=("retry", "stop")),
     }
 
     def label(self, params: PlaceParams) -> str:
@@ -58,30 +59,44 @@ class Place:
         if part is None:
             raise parts.PartsError("part_lost", "nothing is in the gripper to be placed")
         kind = context.parts.kind(part.kind)
-        place = self._place(context, params)
-        T_place = context.parts.pose_on(part.kind, place)
-        T_place[:3, 3] += np.array([0.0, 0.0, params.clearance])
-        T_tcp_part = tcp_from_part(kind)
-        held = context.parts.geometry(part, T_tcp_part)
-        goals = place_poses(T_place, T_tcp_part, kind)
-        opening = min(kind.grip_width + 2 * RELEASE, context.cell.model.gripper_max)
-        motion = transfer(context, goals, f"place {part.kind}: approach", Load(held, opening=opening))
+        place, motion = self._way(context, params, part)
         result = yield MoveAction(motion)
         if not result.ok:
             return Outcome(result.code, result.reason)
-        result = yield GripAction(opening, release=True)
+        result = yield GripAction(self._opening(context, kind), release=True)
         if not result.ok:
             return Outcome(result.code, result.reason)
         context.parts.put(place)
         return DONE
 
-    def _place(self, context: SkillContext, params: PlaceParams) -> parts.Place:
+    def _opening(self, context: SkillContext, kind: PartType) -> float:
+        return min(kind.grip_width + 2 * RELEASE, context.cell.model.gripper_max)
+
+    def _way(self, context: SkillContext, params: PlaceParams, part: parts.Part) -> tuple[parts.Place, Motion]:
+        """Choose the place and plan the way to it. Raises PhaseFault, PartsError."""
+        kind = context.parts.kind(part.kind)
+        T_tcp_part = tcp_from_part(kind)
+        held = context.parts.geometry(part, T_tcp_part)
+        load = Load(held, opening=self._opening(context, kind))
+        fault: PhaseFault | None = None
+        for place in self._places(context, params):
+            T_place = context.parts.pose_on(part.kind, place)
+            T_place[:3, 3] += np.array([0.0, 0.0, params.clearance])
+            goals = place_poses(T_place, T_tcp_part, kind)
+            label = f"place {part.kind} on {place.pattern} {place.index}"
+            try:
+                return place, transfer(context, goals, label, load)
+            except PhaseFault as error:
+                fault = fault or error
+        raise fault or PhaseFault("no_place", f"{params.at} has no place")
+
+    def _places(self, context: SkillContext, params: PlaceParams) -> list[parts.Place]:
         if params.index is None:
             return context.parts.free(params.at)
         place = parts.Place(params.at, params.index)
         if context.parts.at(place) is not None:
             raise parts.PartsError("no_place", f"place {place.index} of {place.pattern} is taken")
-        return place
+        return [place]
 
     def assume(self, context: SkillContext, params: PlaceParams) -> None:
         """The part lies on the place, or, if there is none, nowhere."""
@@ -89,7 +104,7 @@ class Place:
         if held is None:
             return
         try:
-            context.parts.put(self._place(context, params))
+            context.parts.put(self._places(context, params)[0])
         except parts.PartsError:
             context.parts.lose(held.name)
 

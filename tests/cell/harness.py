@@ -24,8 +24,8 @@ from robots.contract import AcceptedMotion, RobotState, SpeedLease, topic_lease,
 from robots.drivers.null import NullDriver
 from robots.leases import sign_lease
 from robots.node import RobotNode, lease_rules
-from safety.contract import SUPERVISOR, TOPIC_STATUS as TOPIC_SAFETY
-from safety.contract import SafetyStatus, SeparationTerms
+from safety.contract import SUPERVISOR, SafetyStatus, SeparationTerms
+from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 
 ROOT = Path(__file__).parents[2]
 TICK = 0.004
@@ -106,8 +106,8 @@ class Supervisor:
         terms = SeparationTerms(0.3, 0.1, 0.1, 0.2, 0.05, 0.01)
         self._status.send(
             SafetyStatus(
-                self._seq, now, limit, "", 1e9 if limit == 1.0 else 0.5, 0.7, terms, "panda_link7", (1.0, 0.0, 0.0), True,
-                now - 0.02, 0.0, self.fingerprint, True,
+                self._seq, now, limit, "", 1e9 if limit == 1.0 else 0.5, 0.7, terms, "panda_link7", (1.0, 0.0, 0.0),
+                True, now - 0.02, 0.0, self.fingerprint, True,
             ),
             now,
         )  # fmt: skip

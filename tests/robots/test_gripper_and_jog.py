@@ -50,6 +50,15 @@ def test_fingers_that_never_arrive_report_it() -> None:
     assert (status.verdict, status.code) == ("failed", "grip_timeout")
 
 
+def test_opening_against_something_is_done_where_the_fingers_settle() -> None:
+    b = holding()
+    grip = b.driver.grip
+    b.driver.grip = lambda width, force: grip(min(width, 0.056), force)  # type: ignore[method-assign]
+    assert b.ask(b.client.grip(0.058, 0.0, b.now, release=True)).verdict == "done"
+    assert b.state.gripper_width == pytest.approx(0.056)
+    assert b.state.held is None
+
+
 @pytest.mark.requirement("ROB-11")
 def test_a_held_part_is_let_go_only_on_purpose_and_never_by_a_stop() -> None:
     b = holding()
@@ -280,3 +289,24 @@ def test_the_held_part_counts_for_keep_out() -> None:
     rows = model.home[None, :]
     assert regions.violation(model, rows, None) == ""
     assert "held would enter keep-out box press" in regions.violation(model, rows, long)
+
+
+def test_a_slow_gripper_is_not_taken_for_a_missed_grip() -> None:
+    b = Bench()
+    b.driver.part_width = 0.04
+    late: list[tuple[float, float]] = []
+    grip = b.driver.grip
+    b.driver.grip = lambda width, force: late.append((width, force))  # type: ignore[method-assign]
+    request = b.client.grip(0.03, 20.0, b.now, PART)
+    b.run(0.5)
+    grip(*late[0])
+    assert b.ask(request).verdict == "done"
+    assert b.state.held == PART
+
+
+def test_a_part_that_does_not_let_go_stays_held() -> None:
+    b = holding()
+    b.driver.grip = lambda width, force: None  # type: ignore[method-assign]
+    status = b.ask(b.client.grip(0.08, 0.0, b.now, release=True), 6.0)
+    assert status.code == "grip_timeout"
+    assert b.state.held == PART

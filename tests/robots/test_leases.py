@@ -316,3 +316,18 @@ def test_garbage_on_the_lease_topic_is_dropped() -> None:
     b.node.step(b.now)
     assert inbox.rejected == 1
     assert b.state.fault == ""
+
+
+@pytest.mark.requirement("ROB-02")
+def test_a_lease_for_an_earlier_motion_of_the_same_name_permits_nothing() -> None:
+    b = Bench()
+    b.start(span=2.0, name="twin", until=0.3)
+    b.ask(b.client.cancel("x", b.now))
+    b.issuer.changes.update(state_seq=b.issuer.state_seq)  # it goes on judging the state of the first motion
+    request = b.client.move(b.motion(-0.5, "twin"), b.now)
+    b.run(0.1)
+    assert b.client.status(request).verdict == "accepted"
+    assert b.state.rate == 0.0
+    assert b.state.limit_reason == "lease is from before this motion"
+    b.issuer.changes.clear()
+    assert b.ask(request, 5.0).verdict == "done"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from cell.bus.messages import Hello
 from robots.client import RobotClient
 from robots.contract import CancelMotion, DriverError, Move
+from robots.geometry import rotation_vector
 from robots.motion import Motion
-from robots.planning import plan_ptp, rotation_vector
+from robots.planning import plan_ptp
 from robots.requests import REQUESTS
 from tests.robots.bench import Bench
 
@@ -433,24 +434,42 @@ def test_accepted_motion_is_published_again_and_again() -> None:
     assert envelope.body.motion_id == ""
 
 
-def test_heartbeat_says_whether_the_node_is_well() -> None:
-    from cell.bus.messages import Heartbeat
-
-    b = Bench()
-    inbox = b.hub.ports("x").subscriber("heartbeat.arm", Heartbeat)
-    b.run(0.1)
-    envelope = inbox.take()
-    assert envelope is not None
-    assert envelope.body.ok
-    b.driver.emergency_stop = True
-    b.run(0.1)
-    envelope = inbox.take()
-    assert envelope is not None
-    assert not envelope.body.ok
-
-
 def test_closing_a_moving_node_stops_the_drives() -> None:
     b = Bench()
     b.start(2.0, until=0.4)
     b.node.close()
     assert b.driver.stops == [1]
+
+
+def test_a_stop_whose_standstill_cannot_be_measured_is_not_called_done() -> None:
+    b = Bench()
+    b.start(2.0, until=0.4)
+    b.driver.faults.silent = True
+    status = b.ask(b.client.stop(2, "x", b.now))
+    assert (status.verdict, status.code) == ("failed", "not_measured")
+
+
+def test_a_fault_at_the_very_end_keeps_the_motion_until_it_is_cleared() -> None:
+    b = Bench()
+    request = b.start(0.5)
+    b.run_until(lambda: b.state.progress >= b.state.duration - 1e-9)
+    b.driver.safeguard = True
+    b.run(2.5)
+    assert (b.status(request).verdict, b.state.fault) in (("accepted", "safeguard_stop"), ("done", "safeguard_stop"))
+    b.driver.safeguard = False
+    b.run(0.05)
+    assert b.ask(b.client.clear_fault("Ann", b.now)).verdict == "done"
+    assert b.ask(request).verdict == "done"
+
+
+@pytest.mark.requirement("ROB-07")
+def test_an_input_pressed_again_while_the_drives_recover_fails_the_clearing() -> None:
+    b = Bench()
+    b.driver.emergency_stop = True
+    b.run(0.1)
+    b.driver.emergency_stop = False
+    b.driver.recover = lambda person, now: setattr(b.driver, "emergency_stop", True)  # type: ignore[method-assign]
+    b.run(0.05)
+    answer = b.ask(b.client.clear_fault("Ann", b.now))
+    assert (answer.verdict, answer.code) == ("failed", "not_recovered")
+    assert b.state.fault == "emergency_stop"

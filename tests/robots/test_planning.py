@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from robots.geometry import rotation_of, rotation_vector
 from robots.model import RobotModel
 from robots.motion import Motion
+from robots.pathlaw import NOMINAL_ACCELERATION
 from robots.planning import (
-    NOMINAL_ACCELERATION,
     PlanError,
     Segment,
     plan_circ,
     plan_lin,
     plan_path,
     plan_ptp,
-    rotation_of,
-    rotation_vector,
 )
 
 PANDA = RobotModel.load("panda")
@@ -182,6 +181,7 @@ def test_reasons_name_segment_place_and_cause() -> None:
         Segment("lin", down(0.4, -0.3, 0.3), acceleration=math.inf),
         Segment("lin", down(0.4, -0.3, 0.3), blend=math.nan),
         Segment("circ", down(0.4, -0.3, 0.3)),
+        Segment("lin", np.diag([1.0, 1.0, -1.0, 1.0])),
         Segment("circ", down(0.4, -0.3, 0.3), via=down(0.4, -0.3, 0.3)),
     ],
 )
