@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import secrets
 from dataclasses import dataclass
 from importlib.metadata import entry_points

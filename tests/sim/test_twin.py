@@ -107,7 +107,7 @@ def test_closing_on_nothing_holds_nothing(bench: Any, home: list[float]) -> None
 
 def test_a_lost_part_falls_and_is_not_held_again(bench: Any, home: list[float]) -> None:
     b = bench()
-    at = b.twin.parts()["post_white#1"][:3]
+    at = b.twin.parts()["post_white#9"][:3]
     high, low = above(b, home, (at[0], at[1], 0.2)), above(b, home, (at[0], at[1], at[2]))
     move(b, np.array(home), high)
     move(b, high, low, 0.7)
@@ -118,7 +118,7 @@ def test_a_lost_part_falls_and_is_not_held_again(bench: Any, home: list[float]) 
     assert b.ask(TwinFault("lose_part")).verdict == "done"
     state = hold(b, high, 0.6)
     assert not state.gripper_holding
-    assert b.twin.parts()["post_white#1"][2] < 0.06
+    assert b.twin.parts()["post_white#9"][2] < 0.06
     assert b.ask(TwinFault("lose_part")).verdict == "rejected"
 
 
