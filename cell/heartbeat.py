@@ -41,6 +41,8 @@ class LiveLoop:
         self._beats = ports.publisher(topic(ports.node), Heartbeat)
         self._stop = False
         self._late = 0.0
+        self._steps = self._slow = 0
+        self._longest = self._latest = 0.0
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, self._end)
 
@@ -61,10 +63,25 @@ class LiveLoop:
                     now = self._clock.now()
                 self._late = max(self._late, now - due)
                 self._node.step(now)
+                self._account(self._clock.now() - now, now - due)
                 if now >= beat:
                     self._beats.send(Heartbeat(self._node.name, now, True, "", self._late), now)
                     self._ports.refresh()
                     beat, self._late = now + BEAT, 0.0
                 due = max(due + self._node.period, now)
         finally:
+            print(self.account, flush=True)
             self._node.close()
+
+    def _account(self, took: float, late: float) -> None:
+        self._steps += 1
+        self._slow += took > self._node.period
+        self._longest, self._latest = max(self._longest, took), max(self._latest, late)
+
+    @property
+    def account(self) -> str:
+        """How well the node kept its time, for its log."""
+        return (
+            f"{self._steps} steps of {1e3 * self._node.period:.0f} ms, {self._slow} took longer than that; "
+            f"longest {1e3 * self._longest:.1f} ms, latest {1e3 * self._latest:.1f} ms"
+        )

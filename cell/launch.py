@@ -74,7 +74,7 @@ def run_directory(runs: Path) -> Path:
 def run_lockstep(options: RunOptions, show: Show | None = None) -> RunResult:
     """Run a recipe on simulated time. Raises FileErrors, SessionError, BusError before anything moves."""
     begun = time.perf_counter()
-    session = new_session(options, run_directory(options.runs))
+    session = new_session(options, run_directory(options.runs), attended=True)
     clock, hub = SimulatedClock(), Hub()
     nodes = []
     for name in session.node_names:
@@ -82,7 +82,7 @@ def run_lockstep(options: RunOptions, show: Show | None = None) -> RunResult:
         nodes.append((build(name, session, ports, clock), ports.publisher(heartbeat_topic(name), Heartbeat)))
     loop = Lockstep(nodes, clock)
     ports = hub.ports(OPERATOR)
-    operator = Operator(ports, "operator", options.confirm_clear, session=OPERATOR)
+    operator = Operator(ports, "operator", options.confirm_clear, WORLD in session.node_names, session=OPERATOR)
     observer, referee = Observer(ports), RefereeView(ports)
     try:
         now = _drive(loop.step, options, operator, observer, referee, show, begun)
@@ -197,13 +197,13 @@ def _await_nodes(names: list[str], processes: Processes, ports: ZmqPorts, clock:
 def run_live(options: RunOptions, show: Show | None = None) -> RunResult:
     """Run a recipe in real time with one process a node."""
     begun = time.perf_counter()
-    session = new_session(options, run_directory(options.runs))
+    session = new_session(options, run_directory(options.runs), attended=True)
     clock = RealClock()
     with Processes(session) as processes:
         ports = ZmqPorts(OPERATOR, session.addresses)
         try:
             start_nodes(session, processes, ports, clock)
-            operator = Operator(ports, "operator", options.confirm_clear)
+            operator = Operator(ports, "operator", options.confirm_clear, WORLD in session.node_names)
             observer, referee = Observer(ports), RefereeView(ports)
 
             def step() -> float:

@@ -58,6 +58,7 @@ def _world(session: Session, ports: Ports, clock: Clock) -> Node:
     world = session.cell.config.world
     assert world is not None
     options = dict(world.options)
+    options.setdefault("people_wait", session.file.attended)
     options["referee"] = {**_referee(session), **options.get("referee", {})}
     factory = entry_point("cell.worlds", world.driver)
     node: Node = factory(

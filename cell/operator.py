@@ -20,6 +20,7 @@ ANSWER_AFTER = 1.0
 RESTOCK_TIME = 1.0
 """So long is a simulated world waited for to put its parts back, s."""
 WORLD_SERVICE = "twin.requests"
+"""Service of a simulated world; the request is made as plain data, a real cell has none."""
 MOST_CLEARS = 6
 ENDED = ("Complete", "Aborted", "Held", "Stopped")
 
@@ -27,13 +28,19 @@ ENDED = ("Complete", "Aborted", "Held", "Stopped")
 class Operator:
     """Attends one run. `step` is called often; `outcome` is set once the run is over."""
 
-    def __init__(self, ports: Ports, person: str, confirm_clear: bool, session: str | None = None) -> None:
+    def __init__(
+        self, ports: Ports, person: str, confirm_clear: bool, world: bool = False, session: str | None = None
+    ) -> None:
+        """`world`: there is a simulated world, whose people wait for the run to start."""
+        session = session or secrets.token_hex(8)
+        self._world = ports.requester(WORLD_SERVICE, session) if world else None
+        self._world_asked = -1e9
         self._person = person
         self._confirm = confirm_clear
-        session = session or secrets.token_hex(8)
         self._requests = ports.requester(SERVICE, session)
-        self._world = ports.requester(WORLD_SERVICE, session)
-        self._restock_asked = False
+        self._world_started = False
+        self._start_asked = ""
+        self._restock_asked = ""
         self._restock_over = False
         self._status = ports.subscriber(TOPIC_STATUS, CellStatus)
         self._safety = ports.subscriber(TOPIC_SAFETY, SafetyStatus)
@@ -54,11 +61,19 @@ class Operator:
         self.safety = safety.body if safety else self.safety
         for reply in self._requests.replies():
             self._note(reply)
-        for reply in self._world.replies():
-            self._restock_over = True
+        for reply in self._world.replies() if self._world is not None else ():
+            self._restock_over = self._restock_over or reply.id == self._restock_asked
+            self._world_started = self._world_started or (reply.verdict == "done" and reply.id == self._start_asked)
             self._note(reply)
         if self.status is not None and not self.outcome:
             self._attend(now, self.status)
+
+    def _start_world(self, now: float) -> None:
+        """Tell the world that the run starts, until it has heard it."""
+        if self._world is None or self._world_started or now - self._world_asked < PATIENCE:
+            return
+        self._start_asked = self._world.request({"type": "twin_start"}, now)
+        self._world_asked = now
 
     def _note(self, reply: Reply) -> None:
         if reply.verdict in ("rejected", "failed"):
@@ -92,9 +107,11 @@ class Operator:
             else:
                 self._ask(Command("Reset", self._person), now)
         elif status.state == "Idle":
+            self._start_world(now)
             self._ask(Command("Start", self._person), now)
         elif status.state in ("Starting", "Execute"):
             self._started = True
+            self._start_world(now)
 
     def _sighted(self) -> bool:
         """Has the supervisor seen a first picture?"""
@@ -109,7 +126,7 @@ class Operator:
             return
         if question.id != self._question[0]:
             self._question = (question.id, now)
-            self._restock_asked = self._restock_over = False
+            self._restock_asked, self._restock_over = "", False
         elif now - self._question[1] >= ANSWER_AFTER and (not question.restocked or self._restock(now)):
             self._requests.request(AnswerConfirm(question.id, question.choices[0], self._person), now)
             self._question = (question.id, now)
@@ -119,7 +136,8 @@ class Operator:
 
         A real cell has no such service: then the answer is given all the same.
         """
+        if self._world is None:
+            return True
         if not self._restock_asked:
-            self._restock_asked = True
-            self._world.request({"type": "twin_restock"}, now)
+            self._restock_asked = self._world.request({"type": "twin_restock"}, now)
         return self._restock_over or now - self._question[1] >= ANSWER_AFTER + RESTOCK_TIME

@@ -41,6 +41,8 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     """Hex key that signs leases."""
     fingerprint: str
     mode: Literal["lockstep", "live"]
+    attended: bool = False
+    """Somebody tells the world when the run starts: its people wait for that."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _clip(clip: str) -> str:
     return str(path.resolve()) if path.is_file() else clip
 
 
-def new_session(options: RunOptions, directory: Path) -> Session:
+def new_session(options: RunOptions, directory: Path, attended: bool = False) -> Session:
     """Read and check all files and deal out the session's key. Raises FileErrors, SessionError."""
     cell = load_cell(options.cell)
     safety = read_safety(cell)
@@ -124,6 +126,7 @@ def new_session(options: RunOptions, directory: Path) -> Session:
         key=secrets.token_hex(32),
         fingerprint=session_fingerprint(cell, safety),
         mode=options.mode,
+        attended=attended,
     )
     return Session(file, cell, safety)
 
@@ -135,6 +138,11 @@ def _check_delays(cell: LoadedCell, safety: SafetyConfig) -> None:
         raise SessionError(
             f"{cell.safety_path}: reaction.tick is {tick} s, but the robot node runs every "
             f"{cell.config.robot.period} s: raise it to at least that"
+        )
+    if cell.config.perception.smallest_object * 1000.0 > safety.detection_capability_mm + 1e-9:
+        raise SessionError(
+            f"{cell.path}: perception.smallest_object is {cell.config.perception.smallest_object} m, but C is computed "
+            f"for {safety.detection_capability_mm:g} mm: lower it or raise detection_capability_mm"
         )
     if cell.config.robot.leases.validity < safety.reaction.lease_validity:
         raise SessionError(

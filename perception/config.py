@@ -60,6 +60,8 @@ class PerceptionConfig(Strict):
     part_margin: Annotated[float, Field(ge=0.0, le=0.05)] = 0.015
     support: Annotated[int, Field(ge=1, le=8)] = 2
     """Neighbours of 8 that must agree in depth with a person pixel."""
+    smallest_object: Annotated[float, Field(gt=0.0, le=0.07)] = 0.04
+    """Detection capability, m: nothing smaller is looked for behind narrow gaps in the picture."""
     cell_size: Annotated[float, Field(ge=0.01, le=0.1)] = 0.03
     """Edge of the cells that seen points are merged into, m; half its diagonal is added to every point."""
     voxel: Annotated[float, Field(ge=0.05, le=0.2)] = 0.1
@@ -68,6 +70,9 @@ class PerceptionConfig(Strict):
     """Speed at which unseen possible space and ageing points grow, m/s."""
     least_person_volume: Annotated[float, Field(ge=0.0, le=0.05)] = 0.03
     """m^3. A closed pocket of unseen space smaller than this cannot hold a person (45 kg of body are 0.045 m^3)."""
+    arm_layer: Annotated[float, Field(ge=0.0, le=0.2)] = 0.15
+    """Pockets round the arm that no camera sees into do not count as room within this of a link, m: a torso is thicker,
+    and a limb belongs to a torso that must be somewhere."""
     interest: Annotated[float, Field(ge=1.0, le=5.0)] = 2.2
     """Possible space farther than this from the arm's box is not passed on, m."""
     max_balls: Annotated[int, Field(ge=100, le=100_000)] = 6000

@@ -168,6 +168,10 @@ class PointFusion:
         """As `CameraFusion.confirm_clear`."""
         self.confirmed = True
 
+    def warm_up(self) -> None:
+        """Use the tracker's and the cells' libraries once; nothing of it stays."""
+        Tracker().update(merge_cells(np.zeros((20, 3), np.float32), self._config.cell_size), 0.0)
+
     def step(self, now: float, frames: list[PointFrame]) -> Observation | None:
         """Take new point frames; return an observation if one is newer than the last."""
         fresh = [f for f in frames if self._last is None or f.exposure > self._last.exposure]

@@ -198,27 +198,72 @@ def collect_points(
 
 
 @njit(cache=True)
-def free_depth(depth: U16, label: U8, margin_mm: float, noise: float, sigmas: float, pooled: U16) -> None:
+def _bridge(free: F32, start: int, stop: int, width: float, out: F32) -> None:
+    """Give the unknown run start..stop-1 of a line what its ends and its width allow, if that is more than `out` has.
+
+    An object of at least the smallest detectable size that hides behind a run of n pixels lies beyond `width` / n: any
+    nearer it would stand out on both sides, where the line is known to be free up to the nearer end's depth.
+    """
+    if start == 0 or stop == free.shape[0]:
+        return
+    least = min(free[start - 1], free[stop], width / (stop - start))
+    for i in range(start, stop):
+        if least > out[i]:
+            out[i] = least
+
+
+@njit(cache=True)
+def _bridge_line(free: F32, width: float, out: F32) -> None:
+    start = -1
+    for i in range(free.shape[0]):
+        unknown = free[i] < 0.0
+        if unknown and start < 0:
+            start = i
+        elif not unknown and start >= 0:
+            _bridge(free, start, i, width, out)
+            start = -1
+
+
+@njit(cache=True)
+def free_depth(
+    depth: U16,
+    label: U8,
+    margin_mm: float,
+    noise: float,
+    sigmas: float,
+    width_mm: float,
+    free: F32,
+    bridged: F32,
+    pooled: U16,
+) -> None:
     """Pool 4x4 pixels to the depth (mm) up to which *every* ray of the block is known to be free.
 
     Background pixels are free all the way to the static surface (FREE_ALL: what hides behind static surfaces is
-    handled by each voxel's own static visibility). Unknown and edge pixels are free for 0 mm.
+    handled by each voxel's own static visibility). Unknown and edge pixels are free for nothing of their own; narrow
+    runs of them, along rows or columns, are bridged as far as nothing of the smallest detectable size could hide
+    there. width_mm: that size times the focal length in pixels. free, bridged: (h, w) scratch.
     """
     rows, columns = depth.shape
-    pooled[:, :] = FREE_ALL
     for v in range(rows):
         for u in range(columns):
             kind = label[v, u]
             if kind == BACKGROUND or kind == PART:
-                continue
-            if kind == UNKNOWN or kind == EDGE:
-                free = 0.0
+                free[v, u] = 65535.0
+            elif kind == UNKNOWN or kind == EDGE:
+                free[v, u] = -1.0
             else:
                 z = float(depth[v, u])
-                free = max(0.0, z - margin_mm - sigmas * noise * (z * 0.001) * z)
-            cell = pooled[v >> 2, u >> 2]
-            if free < cell:
-                pooled[v >> 2, u >> 2] = np.uint16(free)
+                free[v, u] = max(0.0, z - margin_mm - sigmas * noise * (z * 0.001) * z)
+            bridged[v, u] = max(free[v, u], 0.0)
+    for v in range(rows):
+        _bridge_line(free[v], width_mm, bridged[v])
+    for u in range(columns):
+        _bridge_line(free[:, u], width_mm, bridged[:, u])
+    pooled[:, :] = FREE_ALL
+    for v in range(rows):
+        for u in range(columns):
+            if bridged[v, u] < pooled[v >> 2, u >> 2]:
+                pooled[v >> 2, u >> 2] = np.uint16(bridged[v, u])
 
 
 @njit(cache=True)
@@ -280,10 +325,12 @@ def dilate(possible: U8, solid: U8, scratch: U8) -> None:
 
 
 @njit(cache=True)
-def drop_small_components(possible: U8, anchored: U8, least: int, label: I32, stack: I32) -> int:
-    """Clear 26-connected components of `possible` with fewer than `least` voxels and no `anchored` voxel in them.
+def drop_small_components(possible: U8, anchored: U8, thin: U8, least: int, label: I32, stack: I32) -> int:
+    """Clear 26-connected components of `possible` with fewer than `least` voxels of room and no `anchored` voxel.
 
-    anchored: where something was seen or people can enter; such a component is never dropped. label, stack: scratch.
+    thin: voxels that are no room for a torso (the layer round the arm); they belong to their component but do not
+    count. anchored: where something was seen or people can enter; such a component is never dropped.
+    label, stack: scratch.
     Returns how many voxels were cleared.
     """
     nx, ny, nz = possible.shape
@@ -301,6 +348,7 @@ def drop_small_components(possible: U8, anchored: U8, least: int, label: I32, st
                 stack[0] = (i0 * ny + j0) * nz + k0
                 label[i0, j0, k0] = mark
                 held = False
+                room = 0
                 while head < tail:
                     code = stack[head]
                     head += 1
@@ -309,6 +357,8 @@ def drop_small_components(possible: U8, anchored: U8, least: int, label: I32, st
                     i = code // (nz * ny)
                     if anchored[i, j, k]:
                         held = True
+                    if thin[i, j, k] == 0:
+                        room += 1
                     for di in range(-1, 2):
                         for dj in range(-1, 2):
                             for dk in range(-1, 2):
@@ -318,7 +368,7 @@ def drop_small_components(possible: U8, anchored: U8, least: int, label: I32, st
                                         label[a, b, c] = mark
                                         stack[tail] = (a * ny + b) * nz + c
                                         tail += 1
-                if not held and tail < least:
+                if not held and room < least:
                     for index in range(tail):
                         code = stack[index]
                         possible[code // (nz * ny), (code // nz) % ny, code % nz] = 0
@@ -369,11 +419,13 @@ def frontier(
 
 
 @njit(cache=True)
-def inside_capsules(possible: U8, lower: F64, size: float, cap_a: F64, cap_b: F64, cap_r: F64) -> None:
-    """Clear voxels whose centre lies inside a link: two bodies cannot be in one place."""
-    nx, ny, nz = possible.shape
+def set_near_capsules(
+    voxels: U8, value: int, lower: F64, size: float, cap_a: F64, cap_b: F64, cap_r: F64, layer: float
+) -> None:
+    """Set voxels whose centre lies within `layer` of a link (0: inside it) to `value`."""
+    nx, ny, nz = voxels.shape
     for c in range(cap_r.shape[0]):
-        r = cap_r[c]
+        r = cap_r[c] + layer
         i0 = max(0, int((min(cap_a[c, 0], cap_b[c, 0]) - r - lower[0]) / size))
         i1 = min(nx - 1, int((max(cap_a[c, 0], cap_b[c, 0]) + r - lower[0]) / size))
         j0 = max(0, int((min(cap_a[c, 1], cap_b[c, 1]) - r - lower[1]) / size))
@@ -383,12 +435,11 @@ def inside_capsules(possible: U8, lower: F64, size: float, cap_a: F64, cap_b: F6
         for i in range(i0, i1 + 1):
             for j in range(j0, j1 + 1):
                 for k in range(k0, k1 + 1):
-                    if possible[i, j, k]:
-                        x = lower[0] + (i + 0.5) * size
-                        y = lower[1] + (j + 0.5) * size
-                        z = lower[2] + (k + 0.5) * size
-                        if _distance2_to_segment(x, y, z, cap_a[c], cap_b[c]) <= r * r:
-                            possible[i, j, k] = 0
+                    x = lower[0] + (i + 0.5) * size
+                    y = lower[1] + (j + 0.5) * size
+                    z = lower[2] + (k + 0.5) * size
+                    if _distance2_to_segment(x, y, z, cap_a[c], cap_b[c]) <= r * r:
+                        voxels[i, j, k] = value
 
 
 @njit(cache=True)

@@ -39,6 +39,12 @@ class CameraNode:
         self._frames = ports.publisher(topic_frame(camera.info.name), FrameMessage)
         self._connected = False
 
+    def warm_up(self) -> None:
+        """Let a camera that has something to prepare do so before its clock runs."""
+        prepare = getattr(self._camera, "warm_up", None)
+        if prepare is not None:
+            prepare()
+
     def step(self, now: float) -> None:
         """Publish a frame if one has arrived."""
         if not self._connected:
@@ -157,6 +163,14 @@ class PointPerceptionNode(_Shell):
         self._fusion = fusion
         self._sources = sources
         self._connected = False
+
+    def warm_up(self) -> None:
+        """Let sources that have something to prepare do so before the clock runs."""
+        for source in self._sources:
+            prepare = getattr(source, "warm_up", None)
+            if prepare is not None:
+                prepare()
+        self._fusion.warm_up()
 
     def step(self, now: float) -> None:
         """Use what arrived since the last step."""

@@ -48,6 +48,8 @@ class CameraView:
         self._depth = np.zeros((height, width), np.uint16)
         self._label = np.zeros((height, width), np.uint8)
         self.label = np.zeros((height, width), np.uint8)
+        self._free = np.zeros((height, width), np.float32)
+        self._bridged = np.zeros((height, width), np.float32)
         self._pooled = np.zeros(((height + 3) // 4, (width + 3) // 4), np.uint16)
         self._lower = np.asarray(workcell.person_volume[0], float)
         self._upper = np.asarray(workcell.person_volume[1], float)
@@ -68,7 +70,11 @@ class CameraView:
         )  # fmt: skip
         people = kernels.resolve_edges_and_support(self._depth, self._label, noise, c.sigmas, c.support, self.label)
         count = self._collect() if people else 0
-        kernels.free_depth(self._depth, self.label, c.background_margin * 1000.0, noise, c.sigmas, self._pooled)
+        width = c.smallest_object * 1000.0 * min(self.info.intrinsics.fx, self.info.intrinsics.fy)
+        kernels.free_depth(
+            self._depth, self.label, c.background_margin * 1000.0, noise, c.sigmas, width,
+            self._free, self._bridged, self._pooled,
+        )  # fmt: skip
         return Seen(frame.exposure, self._cells[: min(count, MAX_CELLS)].copy(), self._pooled, count > MAX_CELLS)
 
     def _collect(self) -> int:

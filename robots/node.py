@@ -25,6 +25,7 @@ from robots.contract import (
 from robots.core import RobotCore
 from robots.leases import LeaseRules
 from robots.model import RobotModel
+from robots.rehearsal import Rehearsal
 from robots.requests import REQUESTS
 from robots.tick import Inputs, Outputs
 
@@ -59,6 +60,11 @@ class RobotNode:
         self._connected = False
         self._next_connect = -1e18
         self._last: float | None = None
+        self._rehearsal = Rehearsal(config, model, driver.info, rules)
+
+    def warm_up(self) -> None:
+        """Load the compiled kernels before the clock runs, on a core that moves nothing."""
+        self._rehearsal.run()
 
     def step(self, now: float) -> None:
         """One tick."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -14,8 +14,9 @@ from perception.config import Mount
 from perception.contract import CameraError, CameraInfo, Frame, Intrinsics
 from robots.workcell import Workcell
 from sim.arms import ArmSpec, arm_spec
-from sim.config import Strict
-from sim.contract import TOPIC_SCENE, Scene
+from sim.body import load_body
+from sim.config import BodyName, Strict
+from sim.contract import TOPIC_SCENE, BodyPose, Scene
 from sim.noise import MODELS, NATIVE_WIDTH, DepthNoise, Effects
 from sim.render import GlRenderer, Renderer, View
 
@@ -96,6 +97,7 @@ class TwinCamera:
         self._scenes = ports.subscriber(TOPIC_SCENE, Scene)
         self._events = ports.event_source()
         self._renderer: Renderer | None = None
+        self._fallback = ""
         self._due = -math.inf
         self._seq = 0
         self._waiting: deque[tuple[float, Frame]] = deque()
@@ -108,8 +110,27 @@ class TwinCamera:
     def connect(self, now: float) -> None:
         """Open the renderer. Idempotent. Falls back to PyBullet's renderer without EGL and reports
         `camera.renderer`. Raises CameraError if neither works."""
+        if math.isinf(self._due):
+            reason = self._open()
+            assert self._renderer is not None
+            name = self._renderer.name
+            self._events.emit("camera.renderer", now, camera=self.info.name, renderer=name, reason=reason)
+            self._due = now
+
+    def warm_up(self) -> None:
+        """Open the renderer and draw one picture: the first one costs more than a camera may be late."""
+        self._open()
+        assert self._renderer is not None
+        arm = [0.0] * len(self._arm.joints)
+        for body in get_args(BodyName):
+            bones = np.zeros((len(load_body(body).bones), 3, 4), "<f4").tobytes()
+            picture = self._renderer.draw(Scene(0.0, arm, 0.0, [BodyPose(body, bones, body)], []), self.options.colour)
+        self._noise.apply(picture.depth, picture.shade, 0)
+
+    def _open(self) -> str:
+        """Open the renderer; return why it is not the one that was asked for."""
         if self._renderer is not None:
-            return
+            return self._fallback
         reason = ""
         if self.options.renderer in ("auto", "egl"):
             try:
@@ -122,8 +143,8 @@ class TwinCamera:
             from sim.tiny import TinyRenderer
 
             self._renderer = TinyRenderer(self._view, self._workcell, self._arm)
-        self._events.emit("camera.renderer", now, camera=self.info.name, renderer=self._renderer.name, reason=reason)
-        self._due = now
+        self._fallback = reason
+        return reason
 
     def poll(self, now: float) -> Frame | None:
         """Return the newest frame delivered by `now` that was not returned yet. Raises CameraError if not connected."""
@@ -158,4 +179,5 @@ class TwinCamera:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+            self._due = -math.inf
         self._waiting.clear()

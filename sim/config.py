@@ -58,6 +58,8 @@ class WorldOptions(Strict):
     referee: RefereeOptions = RefereeOptions()
     start_people: Seconds = 0.0
     """People's clocks start so long after the twin's, s."""
+    people_wait: bool = False
+    """People stand at their start until the request `twin_start`; `start_people` then counts from there."""
 
 
 class Place2(Strict):

@@ -89,6 +89,10 @@ class TwinInput(msgspec.Struct, frozen=True, tag="twin_input"):
     value: bool
 
 
+class TwinStart(msgspec.Struct, frozen=True, tag="twin_start"):
+    """People who wait for it begin what their scenario says; asked for again it changes nothing."""
+
+
 class TwinFault(msgspec.Struct, frozen=True, tag="twin_fault"):
     """Inject a fault into the twin, for tests: `joint_stuck`, `drives_silent`, `lose_part`, `ignore_stop` ..."""
 

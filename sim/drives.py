@@ -98,6 +98,7 @@ class SimulatedDrives:
         self._q = q.copy()
         self._dq = np.zeros_like(q)
         self._from: Vector = q.copy()
+        self._told: Vector = q.copy()
         self._to: Vector = q.copy()
         self._to_dq: Vector = np.zeros_like(q)
         self._segment_start = 0.0
@@ -138,8 +139,13 @@ class SimulatedDrives:
             step = min(max(setpoint.t - self._last.t, 0.0), LONGEST_STEP)
         else:
             self.phase = "following"
-        self._from, self._to, self._to_dq = self._q.copy(), q, np.array(setpoint.dq, dtype=np.float64)
-        self._segment_start, self._segment_time = t, step
+        # A setpoint holds for the time on its stamp, however long it was on its way: played by its arrival, the
+        # jitter of two unsynchronised clocks of 4 ms would shake the arm.
+        late = min(max(t - setpoint.t, 0.0), 2.0 * step)
+        ahead = min(max(setpoint.t - t, 0.0), LONGEST_STEP - step)
+        self._told, self._to_dq = q, np.array(setpoint.dq, dtype=np.float64)
+        self._from, self._to = self._q.copy(), self._within(q + late * self._to_dq)
+        self._segment_start, self._segment_time = t, step + ahead
         self._last, self._last_at = setpoint, t
         if np.abs(self._to_dq).max() > 0.05:
             self._runaway = self._to_dq.copy()
@@ -156,7 +162,7 @@ class SimulatedDrives:
         slack, since = START_TOLERANCE, measured
         moving = self.phase != "idle"
         if moving:
-            slack, since = JUMP_TOLERANCE, self._to
+            slack, since = JUMP_TOLERANCE, self._told
         elapsed = min(t - self._last_at, limits.watchdog) if moving else 0.0
         return _VERDICTS[_verdict(q, dq, limits.q_lower, limits.q_upper, limits.v_max, since, elapsed, slack)]
 
@@ -208,14 +214,20 @@ class SimulatedDrives:
         self._runaway = np.zeros_like(measured)
 
     def _interpolate(self, t: float) -> None:
-        """Straight line from the old target to the new setpoint over the time between setpoints; then hold."""
+        """Straight line from the old target to the new setpoint over the time between setpoints; then on at its
+        speed for as long again, so that one lost or late setpoint does not jerk the arm; then hold."""
         progress = 1.0
         if self._segment_time > 0.0:
             progress = min((t - self._segment_start) / self._segment_time, 1.0)
         self._q = self._from + progress * (self._to - self._from)
-        # One lost setpoint does not jerk the arm; after two periods the feed-forward ends.
-        fresh = t - self._segment_start <= 2.0 * max(self._segment_time, 0.004) + 1e-9
-        self._dq = self._to_dq if fresh else np.zeros_like(self._q)
+        longest = max(self._segment_time, 0.004)
+        over = t - self._segment_start - self._segment_time
+        if over > 1e-9:
+            self._q = self._within(self._to + min(over, longest) * self._to_dq)
+        self._dq = self._to_dq if over <= longest + 1e-9 else np.zeros_like(self._q)
+
+    def _within(self, q: Vector) -> Vector:
+        return np.clip(q, self.limits.q_lower, self.limits.q_upper)
 
     def _decelerate(self, dt: float) -> None:
         """All joints reach zero together, so that the arm stays near its path: T = max |dq| / brake."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from cell.bus.ports import Ports
 from perception.contract import CameraError, PointFrame
 from sim.body import load_body, skin
-from sim.config import Strict
+from sim.config import BodyName, Strict
 from sim.contract import TOPIC_SCENE, BodyPose, Scene
 from sim.rotations import F64
 
@@ -52,6 +52,12 @@ class SurfaceSource:
         """Idempotent."""
         if math.isinf(self._due):
             self._due = now
+
+    def warm_up(self) -> None:
+        """Load the bodies and the compiled kernels that spread points over them."""
+        for name in get_args(BodyName):
+            body = load_body(name)
+            skin(body, np.zeros((len(body.bones), 3, 4)), body.spread[: self.options.points])
 
     def poll(self, now: float) -> PointFrame | None:
         """Return the newest frame delivered by `now` that was not returned yet. Call at least every 10 ms."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from cell.bus.messages import Reply
 from cell.bus.ports import Incoming, Ports
-from robots.contract import DriverState
+from robots.contract import DriverState, Setpoint
 from robots.workcell import Workcell
 from sim.arms import arm_spec
 from sim.config import Scenario, WorldOptions
@@ -31,6 +31,7 @@ from sim.contract import (
     TwinFault,
     TwinInput,
     TwinRestock,
+    TwinStart,
     TwinTruth,
 )
 from sim.drives import DriveInputs, DriveLimits, SimulatedDrives
@@ -107,10 +108,11 @@ class TwinNode:
         self._parts_due = now
         self._parts_still_at = now + 1.0
         self._quiet: dict[str, float] = {}
-        self._start = now + self.options.start_people
+        self._start = math.inf if self.options.people_wait else now + self.options.start_people
         self.people = people_of(self.scenario, workcell.floor, self.seed)
         self._bones: list[PersonTruth] = []
-        self.referee = Referee(load_linkage(arm), self.options.referee, [2.0 * v for v in arm.brake], bool(self.people))
+        self._linkage, self._deceleration = load_linkage(arm), [2.0 * v for v in arm.brake]
+        self.referee = Referee(self._linkage, self.options.referee, self._deceleration, bool(self.people))
         self._account = self.referee.report(now)
         self._connect(ports)
 
@@ -120,7 +122,7 @@ class TwinNode:
         self._scenes = ports.publisher(TOPIC_SCENE, Scene)
         self._reports = ports.publisher(TOPIC_REFEREE, RefereeReport)
         self._events = ports.event_source()
-        self._service = ports.responder(SERVICE, TwinInput | TwinFault | TwinRestock | TwinTruth)
+        self._service = ports.responder(SERVICE, TwinInput | TwinFault | TwinRestock | TwinStart | TwinTruth)
 
     # ------------------------------------------------------------ one step
 
@@ -130,7 +132,8 @@ class TwinNode:
             self._service.reply(incoming.client, self._answer(incoming, now))
         self._take_command(now)
         self._advance(now)
-        self._bones = [PersonTruth(h.name, h.body.name, h.bones(now - self._start)) for h in self.people]
+        since = max(now - self._start, 0.0) if self.options.people_wait else now - self._start
+        self._bones = [PersonTruth(h.name, h.body.name, h.bones(since)) for h in self.people]
         self._judge(now)
         self._publish_state()
         if now >= self._scene_due - 1e-9:
@@ -157,6 +160,9 @@ class TwinNode:
 
     def _advance(self, now: float) -> None:
         dt = self.world.dt
+        if self._steps == 0:
+            # Nothing has moved yet: the time between construction and the first step is not owed.
+            self._t = max(self._t, now - max(self.period, dt))
         behind = now - self._t
         if behind > self.options.catch_up + 0.5 * dt:
             self._events.emit("twin.late", now, skipped=behind - self.options.catch_up)
@@ -279,6 +285,11 @@ class TwinNode:
         body = incoming.body
         if isinstance(body, TwinTruth):
             return Reply(incoming.id, "done", data={"parts": self.parts(), "t": self._t})
+        if isinstance(body, TwinStart):
+            if math.isinf(self._start):
+                self._start = now + self.options.start_people
+                self._events.emit("twin.started", now)
+            return Reply(incoming.id, "done")
         if isinstance(body, TwinInput):
             if not body.name or len(body.name) > 60 or (body.name not in self._inputs and len(self._inputs) >= 64):
                 return Reply(incoming.id, "rejected", f"no input can be called {body.name[:60]!r}")
@@ -324,6 +335,22 @@ class TwinNode:
         else:
             self._faults.pop(fault.name, None)
         return ""
+
+    def warm_up(self) -> None:
+        """Load the compiled kernels before the clock runs; the world and the referee's account stay as they are."""
+        q = self._reading.q
+        drives = SimulatedDrives(self.drives.limits, q)
+        for n in range(3):
+            drives.accept(Setpoint(n + 1, n * 0.004, q.tolist(), [0.0] * len(q)), n * 0.004, q)
+            drives.step(n * 0.004, self.world.dt, DriveInputs(False, False, -1, 0), q)
+        bones = [PersonTruth(h.name, h.body.name, h.bones(0.0)) for h in self.people]
+        referee = Referee(self._linkage, self.options.referee, self._deceleration, bool(self.people))
+        arm = ArmTruth(q, np.full_like(q, 0.5), self._reading.fingers, None)
+        for n in range(30):  # its exact measurement comes only every so many steps
+            referee.observe(n * self.period, arm, bones)
+        referee.close()
+        self.world.link_motion()
+        self._scene(self._t)
 
     def close(self) -> None:
         """Report where the parts are and the referee's account, and free the physics clients. Idempotent."""
