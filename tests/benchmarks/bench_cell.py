@@ -1,7 +1,7 @@
 """What a whole run costs: `cell run` as a person calls it, timed from outside.
 
-Each figure comes from a process of its own: time from its start until the first phase moves the arm, simulated seconds per
-second on the clock, and its peak memory. A short run before warms the caches of compiled kernels and of the file system.
+Each figure comes from a process of its own: time from its start until the first phase moves the arm, simulated time over
+time on the clock, and its peak memory. A short run before it warms the caches of compiled kernels and files.
 
 Run: python -m tests.benchmarks.bench_cell
 """
