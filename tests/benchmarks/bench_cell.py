@@ -1,7 +1,7 @@
 """What a whole run costs: `cell run` as a person calls it, timed from outside.
 
-Each figure comes from a process of its own: time from its start until the first phase moves the arm, simulated time over
-time on the clock, and its peak memory. A short run before it warms the caches of compiled kernels and files.
+Each figure comes from a process of its own: time from its start until the first phase moves the arm, simulated time
+over time on the clock, and its peak memory. A short run before it warms the caches of compiled kernels and files.
 
 Run: python -m tests.benchmarks.bench_cell
 """
@@ -37,6 +37,8 @@ class Figures(NamedTuple):
     """Simulated time / time of the run, loading and planning included."""
     speed: float
     """The same between the first phase and the end of the recipe."""
+    cpu: float
+    """Processor time of the process, all of it, s: unlike the clock it hardly depends on what else is running."""
     peak: float
     """Largest resident set of the process, MB."""
 
@@ -64,7 +66,8 @@ def measure(*arguments: str) -> Figures:
     work = [row for row in seen if row[2] == "Execute" and row[3] > 0]
     last = next(row for row in seen if row[2] in ("Completing", "Complete"))
     speed = (last[1] - work[0][1]) / (last[0] - work[0][0])
-    return Figures(summary, work[0][0], summary.sim_s / summary.wall_s, speed, usage.ru_maxrss / 1024)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Figures(summary, work[0][0], summary.sim_s / summary.wall_s, speed, cpu, usage.ru_maxrss / 1024)
 
 
 def report(perception: str, *arguments: str) -> None:
@@ -75,6 +78,7 @@ def report(perception: str, *arguments: str) -> None:
     rows = [
         ("lock-step speed in motion", f"{f.speed:6.2f} x real time"),
         ("lock-step speed of the whole run", f"{f.whole_speed:6.2f} x real time"),
+        ("simulated time / processor time", f"{s.sim_s / f.cpu:6.2f}, start of the process included"),
         ("cell run to first motion, warm", f"{f.first_motion:6.2f} s"),
         ("peak memory of the process", f"{f.peak:6.0f} MB"),
         ("cycle time, predicted", f"{s.cycle_times_s[0]:6.2f} s, {s.predicted_cycle_s or 0.0:.2f} s"),
