@@ -13,6 +13,8 @@ from cell.ledger import read_ledger
 from cell.options import RunOptions
 from cell.summary import RunSummary
 
+pytestmark = pytest.mark.timeout(900)
+"""A whole run on a machine that does other things as well may take minutes."""
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "recipes/library"
 BOX = ((0.348, 0.592), (-0.402, -0.158), (0.0, 0.08))
