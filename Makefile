@@ -33,7 +33,7 @@ test: setup lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 bench: setup
-	$(BIN)/python -m pytest -q -s -p no:cacheprovider tests/benchmarks
+	$(BIN)/python -m pytest -q -s -p no:cacheprovider -o python_files='bench_*.py' tests/benchmarks
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
