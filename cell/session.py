@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import secrets
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -43,7 +43,7 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     mode: Literal["lockstep", "live"]
     bus: str
-    """Folder of the sockets. It is short and apart from the run's folder: a socket's path has at most 107 characters."""
+    """Folder of the sockets. Short and apart from the run's folder: the path of a socket has at most 107 characters."""
     attended: bool = False
     """Somebody tells the world when the run starts: its people wait for that."""
 

@@ -266,7 +266,9 @@ def test_every_arm_loads_stands_still_and_agrees_with_its_linkage(workcell: Any,
 
     arm = arm_spec(model)
     q = np.radians(arm.home_deg)
-    world = World(workcell, arm, q.tolist(), 250)
+    # The demo cell's closed corners are laid out for the Panda: a longer arm's rest pose lies in them.
+    bare = workcell.model_copy(update={"fixtures": [f for f in workcell.fixtures if f.visible]})
+    world = World(bare, arm, q.tolist(), 250)
     for _ in range(125):
         world.step(DriveTarget(q, np.zeros_like(q)))
     reading = world.reading()
