@@ -103,7 +103,7 @@ class SupervisorCore:
         if state is None or not state.motion_id:
             self._stopped = False
             return limit, decision.reason
-        if not self._stopped and limit == 0.0 and state.rate == 0.0 and decision.separation >= 0.0:
+        if not self._stopped and limit == 0.0 and state.rate == 0.0 and decision.required >= 0.0:
             self._stopped, self._clear_since = True, math.nan
             events.append(("safety.protective_stop", {"reason": decision.reason, "separation": decision.separation}))
         if not self._stopped:
