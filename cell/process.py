@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -11,8 +13,10 @@ from cell.bus.ports import BusError, Node
 from cell.session import Session, SessionError, load_session
 from cell.yamlfile import FileErrors
 
-PRIORITY = {"arm": 60, "supervisor": 50, "perception": 40, "twin": 55}
-"""SCHED_FIFO priorities where the system permits: the last line before the drives comes first."""
+PRIORITY = {"arm": 60, "supervisor": 50, "perception": 40, "twin": 55, "camera": 30}
+"""SCHED_FIFO priorities where the system permits, by the first word of a node's name: the last line before the drives
+comes first. A camera that is late stops the arm, so it goes before everything that only tells or records."""
+_PR_SET_PDEATHSIG = 1
 
 
 def preload(session: Session) -> list[str]:
@@ -35,9 +39,16 @@ def warm_up(node: Node) -> None:
         prepare()
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process when the fork server ends, which ends with the launcher, however that dies:
+    nodes left over would hold the arm's session and the processor."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def run_node(name: str, session_file: str, log: str) -> None:
     """Run the node until SIGTERM; ends the process with 0, or with 2 if it could not start."""
     os.setsid()
+    end_with_parent()
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
@@ -47,7 +58,8 @@ def run_node(name: str, session_file: str, log: str) -> None:
 def _run(name: str, session_file: Path) -> int:
     from cell.heartbeat import LiveLoop, real_time_scheduling
 
-    how = real_time_scheduling(PRIORITY[name]) if name in PRIORITY else "ordinary scheduling"
+    priority = PRIORITY.get(name.partition(".")[0])
+    how = real_time_scheduling(priority) if priority is not None else "ordinary scheduling"
     # Scheduling comes before the first ZeroMQ context, or its threads stay behind at ordinary priority.
     from cell.bus.zeromq import ZmqPorts
     from cell.clock import RealClock
