@@ -86,11 +86,13 @@ def slowed(robot: dict[str, Any], limit: float, reason: str, separation: float) 
     states = hub.ports("arm").publisher(topic_state(), RobotState)
     statuses = hub.ports("supervisor").publisher(TOPIC_SAFETY, SafetyStatus)
     terms = SeparationTerms(0.1, 0.0, 0.1, 0.2, 0.05, 0.03)
+    required = -1.0 if separation == -1.0 else 0.5
     for k in range(51):
         now = k * TICK
         states.send(msgspec.structs.replace(STATE, t=now, **robot), now)
         statuses.send(
-            SafetyStatus(k, now, limit, reason, separation, 0.5, terms, "", (0, 0, 0), True, now, 0.0, "f", True), now
+            SafetyStatus(k, now, limit, reason, separation, required, terms, "", (0, 0, 0), True, now, 0.0, "f", True),
+            now,
         )
         observer.step(now)
     return observer.time_slowed
@@ -103,6 +105,8 @@ OBEYED = {"motion_id": "m", "limit": 0.3, "limit_by": "supervisor", "limit_reaso
 
 def test_what_the_monitor_decided_counts() -> None:
     assert slowed(OBEYED, 0.3, NEAR, 0.4) == pytest.approx(1.0)
+    inside = "unseen space -0.04 m from panda_link5, needs 0.50 m"
+    assert slowed({**OBEYED, "limit": 0.0, "limit_reason": inside}, 0.0, inside, -0.04) == pytest.approx(1.0)
     waiting = "the way is clear: going on in 0.4 s"
     assert slowed({**OBEYED, "limit": 0.0, "limit_reason": waiting}, 0.0, waiting, 1e9) == pytest.approx(1.0)
 
