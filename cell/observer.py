@@ -81,6 +81,7 @@ class Observer:
             self._digest.update(_encode(cell.body))
         if safety is not None:
             self.safety = safety.body
+            # A refusal without a measurement has no required distance; a separation below 0 is space within the arm.
             if safety.body.required >= 0.0 and safety.body.limit < 1.0:
                 self._grounds.append(safety.body.reason)
         self._account(now)

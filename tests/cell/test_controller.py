@@ -278,6 +278,10 @@ def test_a_person_in_other_acting_states_changes_no_state(state: str) -> None:
     bench.run(1.0)
     assert bench.state in ("Execute", "Unholding", "Completing", "Complete")
     assert bench.rates[-1] == 0.0
+    # The state was entered, and what follows it is its own end and nothing the person caused.
+    entered = [event["state"] for event in bench.kinds("packml.state")]
+    after = entered[entered.index(state) + 1 :]
+    assert after in ([], [{"Unholding": "Execute", "Completing": "Complete"}[state]])
 
 
 def _away_from_home() -> Bench:
