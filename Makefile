@@ -24,6 +24,8 @@ $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo 'compiling the numerical kernels (once)'
+	$(BIN)/python -m cell.warmup >/dev/null
 	touch $@
 
 run: setup
@@ -33,7 +35,7 @@ test: setup lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 bench: setup
-	$(BIN)/python -m pytest -q -s -p no:cacheprovider tests/benchmarks
+	$(BIN)/python -m pytest -q -s -p no:cacheprovider -o python_files='bench_*.py' tests/benchmarks
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -97,6 +97,8 @@ class Question(msgspec.Struct, frozen=True):
     kind: Literal["confirm", "recovery"]
     text: str
     choices: tuple[str, ...]
+    restocked: bool = False
+    """A yes also says that trays are full and boxes exchanged."""
 
 
 class CellStatus(msgspec.Struct, frozen=True):

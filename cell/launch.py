@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
@@ -168,6 +170,7 @@ class Processes:
             if child.exitcode is None:
                 child.kill()
                 child.join()
+        shutil.rmtree(self._session.file.bus, ignore_errors=True)
 
 
 def start_nodes(session: Session, processes: Processes, ports: ZmqPorts, clock: Clock) -> None:
@@ -219,7 +222,7 @@ def run_live(options: RunOptions, show: Show | None = None) -> RunResult:
 
 def up(options: RunOptions, announce: Callable[[str], None] = print) -> None:
     """Start all nodes and keep them until Ctrl-C. A node that ends by itself is reported, not restarted."""
-    session = new_session(options, run_directory(options.runs))
+    session = new_session(replace(options, mode="live"), run_directory(options.runs))
     with Processes(session) as processes:
         ports = ZmqPorts(OPERATOR, session.addresses)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from typing import NamedTuple
 
 import msgspec
@@ -53,6 +54,7 @@ class Observer:
         self.lowest_rate_while_moving = 1.0
         self.late_leases = 0
         self.recent: list[Event] = []
+        self._grounds: deque[str] = deque(maxlen=64)
         self._last: float | None = None
         self._next_sample = 0.0
 
@@ -77,7 +79,10 @@ class Observer:
         if cell is not None:
             self.cell = cell.body
             self._digest.update(_encode(cell.body))
-        self.safety = safety.body if safety is not None else self.safety
+        if safety is not None:
+            self.safety = safety.body
+            if safety.body.separation >= 0.0 and safety.body.limit < 1.0:
+                self._grounds.append(safety.body.reason)
         self._account(now)
 
     def _take_event(self, event: Event) -> None:
@@ -89,6 +94,14 @@ class Observer:
         elif event.kind == "alarm.raised":
             self.alarms.append(str(event.data.get("code", "?")))
 
+    def _slowed(self, robot: RobotState) -> bool:
+        """Is the arm slowed for somebody, or for space nobody sees?
+
+        The robot node repeats the reason of the lease it obeys. What it waits for by itself (the first lease of a new
+        motion, a camera) is none of the monitor's reasons and is no slow-down for a person.
+        """
+        return bool(robot.motion_id) and robot.limit < 1.0 and robot.limit_reason in self._grounds
+
     def _account(self, now: float) -> None:
         dt = now - self._last if self._last is not None else 0.0
         self._last = now
@@ -96,7 +109,7 @@ class Observer:
         if robot is None or safety is None:
             return
         self.late_leases = robot.late_leases
-        if robot.motion_id and safety.limit < 1.0:
+        if self._slowed(robot):
             self.time_slowed += dt
             if robot.rate == 0.0 and safety.limit == 0.0:
                 self.time_stopped += dt

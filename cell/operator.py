@@ -17,6 +17,8 @@ PATIENCE = 0.3
 """A request without an effect is made again after this long, s."""
 ANSWER_AFTER = 1.0
 """A question is answered so long after it was first seen, s: a person needs to read it."""
+RESTOCK_TIME = 1.0
+"""So long is a simulated world waited for to put its parts back, s."""
 WORLD_SERVICE = "twin.requests"
 """Service of a simulated world; the request is made as plain data, a real cell has none."""
 MOST_CLEARS = 6
@@ -36,6 +38,10 @@ class Operator:
         self._person = person
         self._confirm = confirm_clear
         self._requests = ports.requester(SERVICE, session)
+        self._world_started = False
+        self._start_asked = ""
+        self._restock_asked = ""
+        self._restock_over = False
         self._status = ports.subscriber(TOPIC_STATUS, CellStatus)
         self._safety = ports.subscriber(TOPIC_SAFETY, SafetyStatus)
         self.status: CellStatus | None = None
@@ -55,17 +61,18 @@ class Operator:
         self.safety = safety.body if safety else self.safety
         for reply in self._requests.replies():
             self._note(reply)
+        for reply in self._world.replies() if self._world is not None else ():
+            self._restock_over = self._restock_over or reply.id == self._restock_asked
+            self._world_started = self._world_started or (reply.verdict == "done" and reply.id == self._start_asked)
+            self._note(reply)
         if self.status is not None and not self.outcome:
             self._attend(now, self.status)
 
     def _start_world(self, now: float) -> None:
         """Tell the world that the run starts, until it has heard it."""
-        if self._world is None or now - self._world_asked < PATIENCE:
+        if self._world is None or self._world_started or now - self._world_asked < PATIENCE:
             return
-        if any(reply.verdict == "done" for reply in self._world.replies()):
-            self._world = None
-            return
-        self._world.request({"type": "twin_start"}, now)
+        self._start_asked = self._world.request({"type": "twin_start"}, now)
         self._world_asked = now
 
     def _note(self, reply: Reply) -> None:
@@ -119,6 +126,18 @@ class Operator:
             return
         if question.id != self._question[0]:
             self._question = (question.id, now)
-        elif now - self._question[1] >= ANSWER_AFTER:
+            self._restock_asked, self._restock_over = "", False
+        elif now - self._question[1] >= ANSWER_AFTER and (not question.restocked or self._restock(now)):
             self._requests.request(AnswerConfirm(question.id, question.choices[0], self._person), now)
             self._question = (question.id, now)
+
+    def _restock(self, now: float) -> bool:
+        """Have a simulated world fill its trays, which on a real cell the person has done; return whether to answer.
+
+        A real cell has no such service: then the answer is given all the same.
+        """
+        if self._world is None:
+            return True
+        if not self._restock_asked:
+            self._restock_asked = self._world.request({"type": "twin_restock"}, now)
+        return self._restock_over or now - self._question[1] >= ANSWER_AFTER + RESTOCK_TIME

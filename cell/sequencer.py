@@ -256,13 +256,13 @@ class Sequencer:
         action, self._next = self._next, None
         assert action is not None  # fetched just before
         if isinstance(action, AskAction):
-            self._ask("confirm", action.text, action.choices)
+            self._ask("confirm", action.text, action.choices, action.restocked)
         self._action = start(action, now, arm)
         return True
 
-    def _ask(self, kind: Any, text: str, choices: tuple[str, ...]) -> None:
+    def _ask(self, kind: Any, text: str, choices: tuple[str, ...], restocked: bool = False) -> None:
         self._asked += 1
-        self.question = Question(f"{self.frozen.fingerprint[:8]}-{self._asked}", kind, text, choices)
+        self.question = Question(f"{self.frozen.fingerprint[:8]}-{self._asked}", kind, text, choices, restocked)
 
     # ------------------------------------------------------------ endings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -41,6 +42,8 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     """Hex key that signs leases."""
     fingerprint: str
     mode: Literal["lockstep", "live"]
+    bus: str
+    """Folder of the sockets. Short and apart from the run's folder: the path of a socket has at most 107 characters."""
     attended: bool = False
     """Somebody tells the world when the run starts: its people wait for that."""
 
@@ -70,7 +73,7 @@ class Session:
 
     @property
     def addresses(self) -> Addresses:
-        return Addresses(self.directory / "bus", [*self.node_names, OPERATOR])
+        return Addresses(Path(self.file.bus), [*self.node_names, OPERATOR])
 
 
 def read_safety(cell: LoadedCell) -> SafetyConfig:
@@ -126,6 +129,7 @@ def new_session(options: RunOptions, directory: Path, attended: bool = False) ->
         key=secrets.token_hex(32),
         fingerprint=session_fingerprint(cell, safety),
         mode=options.mode,
+        bus=tempfile.mkdtemp(prefix="cell-") if options.mode == "live" else "",
         attended=attended,
     )
     return Session(file, cell, safety)
@@ -154,7 +158,6 @@ def _check_delays(cell: LoadedCell, safety: SafetyConfig) -> None:
 def save_session(session: Session) -> Path:
     """Write session.json and make the folder of the sockets; return the file."""
     session.directory.mkdir(parents=True, exist_ok=True)
-    (session.directory / "bus").mkdir(exist_ok=True)
     path = session.directory / "session.json"
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as out:

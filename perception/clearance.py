@@ -51,6 +51,7 @@ class ClearanceMap:
         self._scratch = np.zeros(self.shape, np.uint8)
         self._label = np.zeros(self.shape, np.int32)
         self._stack = np.zeros(self.possible.size, np.int32)
+        self._thin = np.zeros(self.shape, np.uint8)
         self._anchored = np.zeros(self.shape, np.uint8)
         self._time = -math.inf
         self.travel = 0.0
@@ -148,11 +149,15 @@ class ClearanceMap:
     def drop_pockets(self) -> int:
         """Clear closed pockets too small to hold a person; return the voxels cleared."""
         least = int(self._config.least_person_volume / self.size**3)
-        return int(kernels.drop_small_components(self.possible, self._anchored, least, self._label, self._stack))
+        return int(
+            kernels.drop_small_components(self.possible, self._anchored, self._thin, least, self._label, self._stack)
+        )
 
     def exclude_arm(self, a: NDArray[np.float64], b: NDArray[np.float64], r: NDArray[np.float64]) -> None:
-        """Clear voxels whose centre is inside the arm itself."""
-        kernels.inside_capsules(self.possible, self.lower, self.size, a, b, r)
+        """Clear voxels whose centre is inside the arm itself, and note the layer round it that holds no torso."""
+        self._thin[:] = 0
+        kernels.set_near_capsules(self._thin, 1, self.lower, self.size, a, b, r, self._config.arm_layer)
+        kernels.set_near_capsules(self.possible, 0, self.lower, self.size, a, b, r, 0.0)
 
     def balls(self, box: tuple[NDArray[np.float64], NDArray[np.float64]], out: NDArray[np.float32]) -> int:
         """Write centres of possible voxels that matter to an arm within `box`; return their number (may overflow)."""

@@ -70,6 +70,9 @@ class PerceptionConfig(Strict):
     """Speed at which unseen possible space and ageing points grow, m/s."""
     least_person_volume: Annotated[float, Field(ge=0.0, le=0.05)] = 0.03
     """m^3. A closed pocket of unseen space smaller than this cannot hold a person (45 kg of body are 0.045 m^3)."""
+    arm_layer: Annotated[float, Field(ge=0.0, le=0.2)] = 0.15
+    """Pockets round the arm that no camera sees into do not count as room within this of a link, m: a torso is thicker,
+    and a limb belongs to a torso that must be somewhere."""
     interest: Annotated[float, Field(ge=1.0, le=5.0)] = 2.2
     """Possible space farther than this from the arm's box is not passed on, m."""
     max_balls: Annotated[int, Field(ge=100, le=100_000)] = 6000

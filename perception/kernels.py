@@ -325,10 +325,12 @@ def dilate(possible: U8, solid: U8, scratch: U8) -> None:
 
 
 @njit(cache=True)
-def drop_small_components(possible: U8, anchored: U8, least: int, label: I32, stack: I32) -> int:
-    """Clear 26-connected components of `possible` with fewer than `least` voxels and no `anchored` voxel in them.
+def drop_small_components(possible: U8, anchored: U8, thin: U8, least: int, label: I32, stack: I32) -> int:
+    """Clear 26-connected components of `possible` with fewer than `least` voxels of room and no `anchored` voxel.
 
-    anchored: where something was seen or people can enter; such a component is never dropped. label, stack: scratch.
+    thin: voxels that are no room for a torso (the layer round the arm); they belong to their component but do not
+    count. anchored: where something was seen or people can enter; such a component is never dropped.
+    label, stack: scratch.
     Returns how many voxels were cleared.
     """
     nx, ny, nz = possible.shape
@@ -346,6 +348,7 @@ def drop_small_components(possible: U8, anchored: U8, least: int, label: I32, st
                 stack[0] = (i0 * ny + j0) * nz + k0
                 label[i0, j0, k0] = mark
                 held = False
+                room = 0
                 while head < tail:
                     code = stack[head]
                     head += 1
@@ -354,6 +357,8 @@ def drop_small_components(possible: U8, anchored: U8, least: int, label: I32, st
                     i = code // (nz * ny)
                     if anchored[i, j, k]:
                         held = True
+                    if thin[i, j, k] == 0:
+                        room += 1
                     for di in range(-1, 2):
                         for dj in range(-1, 2):
                             for dk in range(-1, 2):
@@ -363,7 +368,7 @@ def drop_small_components(possible: U8, anchored: U8, least: int, label: I32, st
                                         label[a, b, c] = mark
                                         stack[tail] = (a * ny + b) * nz + c
                                         tail += 1
-                if not held and tail < least:
+                if not held and room < least:
                     for index in range(tail):
                         code = stack[index]
                         possible[code // (nz * ny), (code // nz) % ny, code % nz] = 0
@@ -414,11 +419,13 @@ def frontier(
 
 
 @njit(cache=True)
-def inside_capsules(possible: U8, lower: F64, size: float, cap_a: F64, cap_b: F64, cap_r: F64) -> None:
-    """Clear voxels whose centre lies inside a link: two bodies cannot be in one place."""
-    nx, ny, nz = possible.shape
+def set_near_capsules(
+    voxels: U8, value: int, lower: F64, size: float, cap_a: F64, cap_b: F64, cap_r: F64, layer: float
+) -> None:
+    """Set voxels whose centre lies within `layer` of a link (0: inside it) to `value`."""
+    nx, ny, nz = voxels.shape
     for c in range(cap_r.shape[0]):
-        r = cap_r[c]
+        r = cap_r[c] + layer
         i0 = max(0, int((min(cap_a[c, 0], cap_b[c, 0]) - r - lower[0]) / size))
         i1 = min(nx - 1, int((max(cap_a[c, 0], cap_b[c, 0]) + r - lower[0]) / size))
         j0 = max(0, int((min(cap_a[c, 1], cap_b[c, 1]) - r - lower[1]) / size))
@@ -428,12 +435,11 @@ def inside_capsules(possible: U8, lower: F64, size: float, cap_a: F64, cap_b: F6
         for i in range(i0, i1 + 1):
             for j in range(j0, j1 + 1):
                 for k in range(k0, k1 + 1):
-                    if possible[i, j, k]:
-                        x = lower[0] + (i + 0.5) * size
-                        y = lower[1] + (j + 0.5) * size
-                        z = lower[2] + (k + 0.5) * size
-                        if _distance2_to_segment(x, y, z, cap_a[c], cap_b[c]) <= r * r:
-                            possible[i, j, k] = 0
+                    x = lower[0] + (i + 0.5) * size
+                    y = lower[1] + (j + 0.5) * size
+                    z = lower[2] + (k + 0.5) * size
+                    if _distance2_to_segment(x, y, z, cap_a[c], cap_b[c]) <= r * r:
+                        voxels[i, j, k] = value
 
 
 @njit(cache=True)

@@ -94,6 +94,8 @@ class AskAction:
 
     text: str
     choices: tuple[str, ...]
+    restocked: bool = False
+    """A yes also says that trays are full and boxes exchanged."""
 
 
 Action = MoveAction | GripAction | OutputAction | InputAction | DelayAction | AskAction

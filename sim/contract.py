@@ -100,5 +100,9 @@ class TwinFault(msgspec.Struct, frozen=True, tag="twin_fault"):
     value: float = 1.0
 
 
+class TwinRestock(msgspec.Struct, frozen=True, tag="twin_restock"):
+    """Put every part back on its stock place, as a person does between batches. Rejected while a part is held."""
+
+
 class TwinTruth(msgspec.Struct, frozen=True, tag="twin_truth"):
     """Ask where every part really is; answered `done` with `parts`: name -> x, y, z, qx, qy, qz, qw, and `t`."""

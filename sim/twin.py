@@ -30,6 +30,7 @@ from sim.contract import (
     Scene,
     TwinFault,
     TwinInput,
+    TwinRestock,
     TwinStart,
     TwinTruth,
 )
@@ -103,7 +104,7 @@ class TwinNode:
         self._touching: set[tuple[str, str]] = set()
         self._fault = ""
         self._parts: list[PartPose] = []
-        self._kinds = [part.kind for part in self.world.parts]
+        self._kinds = [part.kind for part in self.world.stock.parts]
         self._parts_due = now
         self._parts_still_at = now + 1.0
         self._quiet: dict[str, float] = {}
@@ -121,7 +122,7 @@ class TwinNode:
         self._scenes = ports.publisher(TOPIC_SCENE, Scene)
         self._reports = ports.publisher(TOPIC_REFEREE, RefereeReport)
         self._events = ports.event_source()
-        self._service = ports.responder(SERVICE, TwinInput | TwinFault | TwinTruth | TwinStart)
+        self._service = ports.responder(SERVICE, TwinInput | TwinFault | TwinRestock | TwinStart | TwinTruth)
 
     # ------------------------------------------------------------ one step
 
@@ -244,7 +245,7 @@ class TwinNode:
             self._parts_still_at = now + 2.0
         if now >= self._parts_due - 1e-9 or now <= self._parts_still_at or not self._parts:
             self._parts_due = now + 0.1
-            poses = self.world.part_poses().items()
+            poses = self.world.stock.poses().items()
             self._parts = [
                 PartPose(name, kind, (*at, *turn)) for kind, (name, (at, turn)) in zip(self._kinds, poses, strict=True)
             ]
@@ -256,15 +257,15 @@ class TwinNode:
 
     def parts(self) -> dict[str, list[float]]:
         """Truth: name -> x, y, z, qx, qy, qz, qw of every part."""
-        return {name: [*at, *turn] for name, (at, turn) in self.world.part_poses().items()}
+        return {name: [*at, *turn] for name, (at, turn) in self.world.stock.poses().items()}
 
     def parts_in(self, lower: tuple[float, float, float], upper: tuple[float, float, float]) -> list[str]:
         """Truth: names of the parts whose centre lies in the axis-aligned box, base frame, m."""
-        return self.world.parts_in(lower, upper)
+        return self.world.stock.inside(lower, upper)
 
     def _look_at_parts(self, now: float) -> None:
         """Report `twin.parts` whenever parts have come to rest somewhere else."""
-        places = {name: at for name, (at, _) in self.world.part_poses().items()}
+        places = {name: at for name, (at, _) in self.world.stock.poses().items()}
         resting = all(math.dist(at, self._settled.get(name, at)) < REST for name, at in places.items())
         moved = any(math.dist(at, self._reported.get(name, (1e3, 0, 0))) > 2 * REST for name, at in places.items())
         self._settled = places
@@ -295,11 +296,21 @@ class TwinNode:
             self._inputs[body.name] = bool(body.value)
             self._events.emit("twin.input", now, name=body.name, value=bool(body.value))
             return Reply(incoming.id, "done")
+        if isinstance(body, TwinRestock):
+            return self._restock(incoming.id, now)
         problem = self._inject(body)
         if problem:
             return Reply(incoming.id, "rejected", problem)
         self._events.emit("twin.fault", now, name=body.name, value=body.value)
         return Reply(incoming.id, "done")
+
+    def _restock(self, request: str, now: float) -> Reply:
+        if not self.world.restock():
+            return Reply(request, "rejected", f"{self.world.held} is in the gripper")
+        # The next scene shows them where they are now.
+        self._parts_due, self._parts_still_at = now, max(self._parts_still_at, now + 1.0)
+        self._events.emit("twin.restocked", now)
+        return Reply(request, "done")
 
     def _inject(self, fault: TwinFault) -> str:
         """Switch a fault on (value > 0; `joint_stuck`: number of the joint from 1) or off (0). Returns a refusal."""

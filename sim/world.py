@@ -6,32 +6,25 @@ The referee measures people against the arm instead.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import pybullet as p
 from numpy.typing import NDArray
 
-from robots.workcell import Fixture, PartType, Workcell
+from robots.workcell import Fixture, Workcell
 from sim.arms import ArmSpec
 from sim.drives import DriveTarget
+from sim.stock import PARK_EVERY, PartBody, Stock
 
 GRAVITY = -9.81
-PART_FRICTION = 0.9
 FINGER_FRICTION = 1.0
 GRASP_FORCE_LIMIT = 250.0
 """What the grasp constraint can carry before it slips, N."""
 TOUCH_FORCE = 0.05
 """A finger touches when its normal contact force exceeds this, N."""
-PARK_EVERY = 5
-"""Steps between two looks at which parts are at rest."""
-PARK_DISTANCE = 0.10
-"""Parts at rest with all of them farther than this from the grasp point stand fast until the hand comes near, m."""
 GRASP_DEPTH = 0.11
 """Grasp point: so far along the z axis of the hand, m."""
-PARK_SPEED = 0.003
-"""m/s; and ten times as much in rad/s."""
 RELEASE_STEP = 0.0005
 """Opening the fingers by more than this lets go, m."""
 
@@ -60,15 +53,6 @@ class LinkMotion(NamedTuple):
     """(n, 3), centre of mass, m."""
 
 
-class PartBody(NamedTuple):
-    """A part in the world."""
-
-    name: str
-    kind: str
-    body: int
-    size: tuple[float, float, float]
-
-
 class World:
     """Owns one PyBullet client. Not thread-safe; `close` frees it."""
 
@@ -88,7 +72,7 @@ class World:
         self._load_floor()
         self.fixtures = [self._load_fixture(f) for f in workcell.fixtures if f.solid]
         self._load_arm(home)
-        self.parts = _load_stock(self._client, workcell)
+        self.stock = Stock(self._client, workcell)
         self._grasp: int | None = None
         self._grasped: PartBody | None = None
         self._grasp_width = 0.0
@@ -98,8 +82,6 @@ class World:
         self._finger_speed = 0.05
         self._stuck: dict[int, float] = {}
         self._steps = 0
-        self._parked: dict[int, tuple[tuple[float, float, float], tuple[float, float, float, float]]] = {}
-        self._masses = {part.body: workcell.parts[part.kind].mass for part in self.parts}
         self._reading = self._measure()
 
     # ------------------------------------------------------------ loading
@@ -194,7 +176,7 @@ class World:
         self._update_grasp()
         self._steps += 1
         if self._steps % PARK_EVERY == 0:
-            self._park_parts()
+            self.stock.park(self._grasp_point(), self._grasped)
 
     def _finger_commands(
         self, q: list[float], dq: list[float], forces: list[float]
@@ -248,7 +230,7 @@ class World:
             self._grasp is not None and width > self._grasp_width + RELEASE_STEP
         ):
             self.release()
-            self._slipped.clear()
+            self._let_hold_again()
         self._width_target = width
         self._grip_force = force
 
@@ -285,7 +267,7 @@ class World:
         if not touched:
             return
         touched &= self._touched(self._fingers[1])
-        for part in self.parts:
+        for part in self.stock.parts:
             if part.body in touched and part.body not in self._slipped:
                 self._hold(part, width)
                 return
@@ -328,30 +310,10 @@ class World:
         )
         self._grasp, self._grasped = None, None
 
-    def _park_parts(self) -> None:
-        """Parts at rest away from the hand become immovable, which spares the solver most of its work; they stay
-        solid, and are movable again before the hand gets to them."""
-        client = self._client
-        link = p.getLinkState(self.body, self._hand, computeForwardKinematics=1, physicsClientId=client)
-        hand, _ = p.multiplyTransforms(link[4], link[5], (0.0, 0.0, GRASP_DEPTH), (0.0, 0.0, 0.0, 1.0))
-        for part in self.parts:
-            parked = self._parked.get(part.body)
-            at, turn = parked or p.getBasePositionAndOrientation(part.body, physicsClientId=client)
-            near = part is self._grasped or math.dist(at, hand) < PARK_DISTANCE + max(part.size)
-            if parked is not None and near:
-                del self._parked[part.body]
-                p.changeDynamics(
-                    part.body,
-                    -1,
-                    mass=self._masses[part.body],
-                    activationState=p.ACTIVATION_STATE_WAKE_UP,
-                    physicsClientId=client,
-                )
-            elif parked is None and not near:
-                linear, angular = p.getBaseVelocity(part.body, physicsClientId=client)
-                if math.hypot(*linear) < PARK_SPEED and math.hypot(*angular) < 10 * PARK_SPEED:
-                    self._parked[part.body] = (at, turn)
-                    p.changeDynamics(part.body, -1, mass=0.0, physicsClientId=client)
+    def _grasp_point(self) -> tuple[float, float, float]:
+        link = p.getLinkState(self.body, self._hand, computeForwardKinematics=1, physicsClientId=self._client)
+        at, _ = p.multiplyTransforms(link[4], link[5], (0.0, 0.0, GRASP_DEPTH), (0.0, 0.0, 0.0, 1.0))
+        return (at[0], at[1], at[2])
 
     def lose_part(self) -> bool:
         """Injected fault: the part slips out and cannot be held again before the fingers opened. False: none held."""
@@ -364,40 +326,31 @@ class World:
             p.setCollisionFilterPair(self.body, part.body, finger, -1, 0, physicsClientId=self._client)
         return True
 
+    def _let_hold_again(self) -> None:
+        """Parts that slipped out meet the fingers again."""
+        for body in self._slipped:
+            for finger in self._fingers:
+                p.setCollisionFilterPair(self.body, body, finger, -1, 1, physicsClientId=self._client)
+        self._slipped.clear()
+
+    def restock(self) -> bool:
+        """Put every part, lost ones too, at rest on its stock place. False, and nothing done, while one is held."""
+        if self._grasped is not None:
+            return False
+        self.stock.restock()
+        self._let_hold_again()
+        return True
+
     def stick_joint(self, joint: int | None) -> None:
         """Injected fault: joint (index from 0) is jammed where it is; None frees all."""
         self._stuck = {} if joint is None else {joint: float(self.reading().q[joint])}
 
-    # ------------------------------------------------------------ truth about parts
-
-    def part_poses(self) -> dict[str, tuple[tuple[float, float, float], tuple[float, float, float, float]]]:
-        """Name -> (centre in the base frame, m; quaternion x y z w)."""
-        return {
-            part.name: self._parked.get(part.body)
-            or p.getBasePositionAndOrientation(part.body, physicsClientId=self._client)
-            for part in self.parts
-        }
-
-    def parts_in(self, lower: tuple[float, float, float], upper: tuple[float, float, float]) -> list[str]:
-        """Names of the parts whose centre lies in the axis-aligned box [lower, upper] of the base frame."""
-        found = []
-        for name, (at, _) in self.part_poses().items():
-            if all(low <= x <= high for low, x, high in zip(lower, at, upper, strict=True)):
-                found.append(name)
-        return sorted(found)
-
-    def collision_vertices(self, link: int) -> NDArray[np.float64]:
-        """(n, 3) vertices of the collision mesh of a link (-1: base) in the link frame as PyBullet holds it."""
-        shapes = p.getCollisionShapeData(self.body, link, physicsClientId=self._client)
-        if not shapes:
-            return np.zeros((0, 3))
-        _, vertices = p.getMeshData(self.body, link, physicsClientId=self._client)
-        return np.array(vertices, dtype=np.float64).reshape(-1, 3)
+    # ------------------------------------------------------------ truth
 
     def arm_contacts(self) -> list[tuple[str, str, float]]:
         """(link, other body's name, normal force N) of the arm touching anything but a part it may hold."""
         names = {body: f.name for body, f in zip(self.fixtures, self._solid(), strict=True)}
-        parts = {part.body: part.name for part in self.parts}
+        parts = {part.body: part.name for part in self.stock.parts}
         found = []
         for contact in p.getContactPoints(bodyA=self.body, physicsClientId=self._client):
             other = int(contact[2])
@@ -418,43 +371,3 @@ class World:
         if self._client >= 0 and p.isConnected(self._client):
             p.disconnect(physicsClientId=self._client)
         self._client = -1
-
-
-def _load_stock(client: int, workcell: Workcell) -> list[PartBody]:
-    """Put every stock item on its place; names are `<type>#<n>`, n counting from 1 within the type."""
-    counts: dict[str, int] = {}
-    bodies = []
-    for item in workcell.stock:
-        kind = workcell.parts[item.part]
-        pattern = workcell.patterns[item.pattern]
-        frame = workcell.frames[pattern.frame]
-        counts[item.part] = counts.get(item.part, 0) + 1
-        turn = p.getQuaternionFromEuler(frame.rpy)
-        x, y, z = pattern.place(item.index)
-        at, _ = p.multiplyTransforms(frame.position, turn, (x, y, z + kind.size[2] / 2), (0, 0, 0, 1))
-        body = _part_body(client, kind, at, turn)
-        bodies.append(PartBody(f"{item.part}#{counts[item.part]}", item.part, body, kind.size))
-    return bodies
-
-
-def _part_body(client: int, kind: PartType, at: tuple[float, ...], turn: tuple[float, ...]) -> int:
-    if kind.shape == "cylinder":
-        shape = p.createCollisionShape(
-            p.GEOM_CYLINDER, radius=kind.size[0] / 2, height=kind.size[2], physicsClientId=client
-        )
-    else:
-        shape = p.createCollisionShape(p.GEOM_BOX, halfExtents=[s / 2 for s in kind.size], physicsClientId=client)
-    body = p.createMultiBody(kind.mass, shape, basePosition=at, baseOrientation=turn, physicsClientId=client)
-    # Spinning and rolling friction let parts come to rest instead of creeping; small parts need a tight contact.
-    p.changeDynamics(
-        body,
-        -1,
-        lateralFriction=PART_FRICTION,
-        spinningFriction=0.005,
-        rollingFriction=0.0005 if kind.shape == "cylinder" else 0.0,
-        linearDamping=0.02,
-        angularDamping=0.05,
-        activationState=p.ACTIVATION_STATE_ENABLE_SLEEPING,
-        physicsClientId=client,
-    )
-    return int(body)

@@ -7,8 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from recipes.contract import DONE, AskAction, CellView, Outcome, OutcomeSpec, Run, SkillContext
+from recipes.contract import DONE, AskAction, CellView, DelayAction, Outcome, OutcomeSpec, Run, SkillContext
 from robots.workcell import Strict
+
+LOOK = 0.5
+"""After a restocking nothing moves for so long, s: the cameras have to see the parts that are expected from now on, for
+until then they take them for a person."""
 
 
 class OperatorConfirmParams(Strict):
@@ -34,11 +38,12 @@ class OperatorConfirm:
         yield from ()
 
     def run(self, context: SkillContext, params: OperatorConfirmParams) -> Run:
-        result = yield AskAction(params.text, ("yes", "no"))
+        result = yield AskAction(params.text, ("yes", "no"), params.restocked)
         if not result.ok or result.answer != "yes":
             return Outcome("answered_no", result.reason or params.text)
         if params.restocked:
             context.parts.restock()
+            yield DelayAction(LOOK)
         return DONE
 
     def assume(self, context: SkillContext, params: OperatorConfirmParams) -> None:

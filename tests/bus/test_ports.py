@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,13 @@ class Other(msgspec.Struct, frozen=True, tag="other"):
 
 T = TypeVar("T")
 MakePorts = Callable[[str], Ports]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short path: a socket's may have at most 107 characters, pytest's own are longer."""
+    with tempfile.TemporaryDirectory(prefix="bus-", dir="/tmp") as path:
+        yield Path(path)
 
 
 @pytest.fixture(params=["inprocess", "zeromq"])

@@ -24,6 +24,7 @@ from recipes.contract import (
 )
 from recipes.expand import installed_skills
 from recipes.parts import Parts, PartsError
+from recipes.skills.operator_confirm import LOOK
 
 OK = Result(True)
 
@@ -136,6 +137,10 @@ def test_waiting_asking_switching() -> None:
     yes, no = Result(True, answer="yes"), Result(True, answer="no")
     actions, outcome = drive("operator_confirm", ctx, {"text": "Ready?"}, yes)
     assert (actions, outcome) == ([AskAction("Ready?", ("yes", "no"))], DONE)
+    assert drive("operator_confirm", ctx, {"text": "Full?", "restocked": True}, yes) == (
+        [AskAction("Full?", ("yes", "no"), True), DelayAction(LOOK)],
+        DONE,
+    )
     assert drive("operator_confirm", ctx, {"text": "Ready?"}, no)[1].code == "answered_no"
     # An answer that is neither is no yes.
     assert drive("operator_confirm", ctx, {"text": "Ready?"}, Result(True))[1].code == "answered_no"

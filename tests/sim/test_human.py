@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sim import body as b
-from sim.behaviour import stand_pose, two_bones
 from sim.config import Scenario
 from sim.human import Human, people_of
 from sim.mocap import ClipError, pybullet_clips, read_clip
+from sim.poses import stand_pose, two_bones
 from sim.retarget import RATE, lowest, retarget, standing_height
 from sim.rotations import between, to_matrix, to_quaternion
 from sim.scenario import load_scenario

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from sim.arms import arm_spec
-from sim.behaviour import stand_pose
 from sim.body import load_body, transforms
 from sim.config import RefereeOptions
 from sim.contract import RefereeReport
 from sim.linkage import load_linkage
+from sim.poses import stand_pose
 from sim.referee import ArmTruth, PersonTruth, Referee
 from sim.referee_geometry import ArmPoints, PersonPoints, nearest
 from sim.retarget import placed
