@@ -40,11 +40,11 @@ from robots.motion import Motion
 from sim.arms import arm_spec
 from sim.contract import TOPIC_DRIVE_STATE, DriveState
 
-RECIPE = Path("recipes/library/kitting.yaml")
+RECIPE = Path(__file__).parents[1] / "recipes" / "library" / "kitting.yaml"
 POLL = 0.001
 STANDS = 0.01
 """The arm stands while no joint is faster, rad/s."""
-FAST = 0.5
+FAST = 0.8
 """The signal is sent once some joint is faster, rad/s, and the motion will go on for `LEFT`, s."""
 LEFT = 1.0
 FROZEN = 1.2
@@ -76,6 +76,8 @@ class Tape:
 
     truth: list[Sample] = field(default_factory=list)
     states: list[RobotState] = field(default_factory=list)
+    commanded: list[tuple[float, float]] = field(default_factory=list)
+    """When a state of the robot node was read (s), and the rate it commanded."""
     leases: list[SpeedLease] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     lateness: float = 0.0
@@ -117,6 +119,7 @@ class Watch:
         if state is not None:
             self.state = state.body
             tape.states.append(state.body)
+            tape.commanded.append((now, state.body.rate))
         if lease is not None:
             tape.leases.append(lease.body)
         motion, ledger = self._motions.take(), self._ledger.take()
@@ -238,7 +241,10 @@ def _strike(cell: Watch, node: str, how: str, result: Result) -> None:
     os.kill(pid, getattr(signal, f"SIG{how}"))
     cell.for_(FROZEN)
     tape = cell.tape
-    result.stood = max([s.t - at for s in tape.truth if s.fastest >= STANDS], default=0.0)
+    if node == WORLD:  # without physics nothing moves: what is judged is that the robot node commands a stop by itself
+        result.stood = max([t - at for t, rate in tape.commanded if rate > 0.0], default=0.0)
+    else:
+        result.stood = max([s.t - at for s in tape.truth if s.fastest >= STANDS], default=0.0)
     result.slack = max(tape.lateness, tape.gap)
     _bound(cell, node, at, Motion.from_accepted(model_of(cell.session), accepted), result)
     if result.stood > result.bound + result.slack:
@@ -257,10 +263,8 @@ def _bound(cell: Watch, node: str, at: float, motion: Motion, result: Result) ->
         result.braking = float((motion.peak_velocity / brake).max())
         return
     if node == WORLD:
-        # Without physics nothing moves; what is measured is how long its last states still show motion.
         result.permitted = robot.state_timeout
-        return
-    if node == CONTROLLER:
+    elif node == CONTROLLER:
         result.permitted = robot.keep_alive
     else:
         valid = [lease.expires_at for lease in tape.leases if lease.limit > 0.0]

@@ -26,6 +26,8 @@ FOLLOWING_TOLERANCE = 0.3
 """Measured joints further than this from the target: fault, rad."""
 SAFEGUARD_TIME = 0.7
 """After the safeguard input the arm must have been brought to rest within this time, or the drives stop it, s."""
+CYCLE = 0.004
+"""A setpoint is reached so long after the time on its stamp, whatever the time between two, s."""
 LONGEST_STEP = 0.02
 """The interpolator never stretches one setpoint over more than this, s."""
 
@@ -136,7 +138,7 @@ class SimulatedDrives:
         q = np.array(setpoint.q, dtype=np.float64)
         step = 0.0
         if self.phase == "following" and self._last is not None:
-            step = min(max(setpoint.t - self._last.t, 0.0), LONGEST_STEP)
+            step = CYCLE
         else:
             self.phase = "following"
         # A setpoint holds for the time on its stamp, however long it was on its way: played by its arrival, the

@@ -171,3 +171,24 @@ def test_targets_stay_finite_in_limits_and_continuous_whatever_arrives(
         assert (target.q <= LIMITS.q_upper).all()
         assert np.abs(target.q - before).max() <= 1.5 * 2.0 * LIMITS.watchdog + 0.051
         before = target.q.copy()
+
+
+@pytest.mark.parametrize("late", [[0.0039, 0.0001], [0.003, 0.0045, 0.0005], [0.0, 0.0079]])
+def test_setpoints_that_come_late_do_not_shake_the_arm(late: list[float]) -> None:
+    drives = make()
+    arrivals = itertools.cycle(late)
+    sent = [(k * DT, k * DT + (next(arrivals) if k else 0.0)) for k in range(200)]
+    targets = []
+    newest = -1
+    for n in range(180):
+        t = n * DT
+        ready = [k for k, (_, came) in enumerate(sent) if came <= t + 1e-9]
+        if ready and ready[-1] > newest:
+            newest = ready[-1]
+            speed = min(1.0, newest * DT / 0.3)
+            q = 0.5 * speed * newest * DT if speed < 1.0 else newest * DT - 0.15
+            drives.accept(Setpoint(newest + 1, sent[newest][0], [q] * DOF, [speed] * DOF), t, drives.target.q)
+        targets.append(float(drives.step(t, DT, FREE, drives.target.q).q[0]))
+    speeds = np.diff(targets[100:]) / DT
+    assert drives.phase == "following"
+    assert np.abs(speeds - 1.0).max() < 0.05

@@ -10,11 +10,14 @@ import numpy as np
 import pybullet as p
 import pytest
 
+from cell.bus.inprocess import Hub
 from robots.contract import DriverError, Setpoint
+from robots.workcell import Workcell
 from sim.arms import arm_spec
 from sim.contract import TwinFault, TwinInput, TwinRestock, TwinTruth
 from sim.drives import DriveTarget
 from sim.robot import TwinDriver
+from sim.twin import TwinNode
 from sim.world import World
 
 
@@ -294,3 +297,30 @@ def test_driver_refuses_what_is_not_a_number(bench: Any) -> None:
         b.driver.set_output("no_such", True)
     with pytest.raises(DriverError):
         TwinDriver({"control_period": 5.0}, 7, b.hub.ports("other"))
+
+
+def test_people_who_wait_stand_at_their_start_until_they_are_told(home: list[float]) -> None:
+    hub = Hub()
+    walker = {
+        "name": "walker",
+        "start": {"position": [2.0, 0.0], "yaw_deg": 180},
+        "behaviour": [{"do": "walk_to", "position": [1.2, 0.0]}],
+    }
+    scenario = {"scenario": "walks", "people": [walker]}
+    node = TwinNode(hub.ports("twin"), Workcell(), {"model": "panda"}, {"people_wait": True}, scenario)
+    client = hub.ports("operator").requester("twin.requests", "s")
+
+    def at(t: float) -> float:
+        node.step(t)
+        return float(np.frombuffer(node.people_now()[0].bones, "<f4").reshape(-1, 3, 4)[:, 0, 3].mean())
+
+    try:
+        assert at(0.004) == at(0.08)
+        client.request({"type": "twin_start"}, 0.08)
+        began = at(0.084)
+        client.request({"type": "twin_start"}, 0.084)
+        places = [at(0.084 + 0.1 * n) for n in range(1, 12)]
+        assert [reply.verdict for reply in client.replies()] == ["done", "done"]
+        assert places[-1] < began - 0.2
+    finally:
+        node.close()
