@@ -128,7 +128,7 @@ def test_a_lost_part_falls_and_is_not_held_again(bench: Any, home: list[float]) 
 def test_restocking_puts_every_part_back_unless_one_is_held(bench: Any, home: list[float]) -> None:
     b = bench()
     stocked = b.twin.parts()
-    at = stocked["post_white#1"][:3]
+    at = stocked["post_white#9"][:3]
     high, low = above(b, home, (at[0], at[1], 0.2)), above(b, home, (at[0], at[1], at[2]))
     move(b, np.array(home), high)
     move(b, high, low, 0.7)
@@ -140,7 +140,7 @@ def test_restocking_puts_every_part_back_unless_one_is_held(bench: Any, home: li
     hold(b, high, 0.6)
     b.driver.grip(0.08, 0.0)
     move(b, high, np.array(home))
-    moved = b.twin.parts()["post_white#1"]
+    moved = b.twin.parts()["post_white#9"]
     assert math.dist(moved[:3], at) > 0.003
     assert b.ask(TwinRestock()).verdict == "done"
     hold(b, home, 0.5)
