@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test bench lint format system lock clean
+.PHONY: help setup run test live bench lint format system lock clean
 
 help:
 	@echo "make run     kit six parts in the twin while a person walks up; ends with a summary and pictures"
 	@echo "make test    lint, types, import contracts, all tests"
+	@echo "make live    tests in real time with real processes: wants a machine with nothing else to do"
 	@echo "make bench   timings and memory"
 	@echo "make lint    lint, types and import contracts alone"
 	@echo "make setup   .venv with the locked packages, system libraries where permitted"
@@ -32,7 +33,10 @@ run: setup
 	$(BIN)/cell run recipes/library/kitting.yaml --lockstep --seed 1
 
 test: setup lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not live"
+
+live: setup
+	$(BIN)/python -m pytest -q -m live tests/integration
 
 bench: setup
 	$(BIN)/python -m pytest -q -s -p no:cacheprovider -o python_files='bench_*.py' tests/benchmarks
