@@ -71,12 +71,15 @@ def refuse(reason: str, progress: float = 0.0) -> Decision:
 class Monitor:
     """The calculation, with its scratch arrays. Holds no state from cycle to cycle."""
 
-    def __init__(self, config: SafetyConfig, model: RobotModel, limits: RateLimits, fixed_links: int = 1) -> None:
-        """`fixed_links`: how many of the model's first capsules belong to the base, which cannot move."""
+    def __init__(self, config: SafetyConfig, model: RobotModel, limits: RateLimits) -> None:
+        """Capsules of the base, which cannot move, are left out. Raises ValueError unless they come first."""
         self._config = config
         self._model = model
         self._limits = limits
-        self._fixed = fixed_links
+        base = np.asarray(model.chain.owner) == 0
+        self._fixed = int(base.sum())
+        if not base[: self._fixed].all():
+            raise ValueError(f"{model.name}: the capsules of the base must come first")
         self._fixed_terms = config.intrusion + config.Z_d + config.Z_r
         self._clear = np.empty(STATIONS)
         self._binding = np.empty((STATIONS, 2), np.int64)

@@ -210,3 +210,15 @@ def test_terms_are_reported_and_add_up() -> None:
     assert min(t.S_r, t.S_s) >= 0.0
     assert d.required == pytest.approx(t.S_h + t.S_r + t.S_s + t.C + t.Z_d + t.Z_r)
     assert d.link in model().capsule_names()
+
+
+@pytest.mark.parametrize("name", ["panda", "iiwa14", "ur5e"])
+def test_only_what_is_bolted_down_is_left_out(name: str) -> None:
+    arm = RobotModel.load(name)
+    left_out = Monitor(CONFIG, arm, DEFAULT_LIMITS)._fixed
+    rng = np.random.default_rng(1)
+    Q = rng.uniform(-1, 1, (20, arm.dof))
+    a, b, _ = arm.capsule_paths(Q)
+    still = (np.ptp(a, axis=0).max(1) < 1e-9) & (np.ptp(b, axis=0).max(1) < 1e-9)
+    assert still[:left_out].all()
+    assert left_out >= 1
