@@ -91,6 +91,8 @@ class Monitor:
         motion: the accepted motion named by `state.motion_id`, or None if the arm has none (it then stands; the
         decision is for rate 0 and tells the separation).
         """
+        if len(observation.balls) % 16:
+            return refuse("the observation's points are not whole", state.progress)
         balls = np.frombuffer(observation.balls, "<f4").reshape(-1, 4)
         if not _sane(state, self._model.dof):
             return refuse("robot state is not a set of finite numbers")

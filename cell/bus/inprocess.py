@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from cell.bus.messages import PROTOCOL_VERSION, Envelope, Event, Reply
+from cell.bus.messages import PROTOCOL_VERSION, Envelope, Event, Reply, open_envelope
 from cell.bus.ports import BusError, EventFeed, EventSource, Incoming, Publisher, Requester, Responder, Subscriber
 
 T = TypeVar("T")
@@ -97,14 +97,8 @@ class _Inbox(Generic[T]):
         data, self.newest = self.newest, None
         if data is None:
             return None
-        try:
-            envelope: Envelope[T] = self._decode(data)
-        except msgspec.DecodeError:
-            self.rejected += 1
-            return None
-        if envelope.version != PROTOCOL_VERSION:
-            self.rejected += 1
-            return None
+        envelope: Envelope[T] | None = open_envelope(self._decode, data)
+        self.rejected += envelope is None
         return envelope
 
 

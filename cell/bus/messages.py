@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -68,3 +69,12 @@ class Heartbeat(msgspec.Struct, frozen=True):
     detail: str = ""
     lateness: float = 0.0
     """Largest lateness of a step since the last heartbeat, s."""
+
+
+def open_envelope(decode: Callable[[bytes], Envelope[T]], data: bytes) -> Envelope[T] | None:
+    """Return the envelope in `data`, or None if it does not decode or speaks another protocol version."""
+    try:
+        envelope = decode(data)
+    except msgspec.DecodeError:
+        return None
+    return envelope if envelope.version == PROTOCOL_VERSION else None

@@ -21,7 +21,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from cell.bus.keys import KeyPair, is_local
-from cell.bus.messages import PROTOCOL_VERSION, Envelope, Event, Reply
+from cell.bus.messages import PROTOCOL_VERSION, Envelope, Event, Reply, open_envelope
 from cell.bus.ports import BusError, EventFeed, EventSource, Incoming, Publisher, Requester, Responder, Subscriber
 
 T = TypeVar("T")
@@ -248,14 +248,8 @@ class _Inbox(Generic[T]):
                 break
         if newest is None:
             return None
-        try:
-            envelope: Envelope[T] = self._decode(newest)
-        except msgspec.DecodeError:
-            self.rejected += 1
-            return None
-        if envelope.version != PROTOCOL_VERSION:
-            self.rejected += 1
-            return None
+        envelope: Envelope[T] | None = open_envelope(self._decode, newest)
+        self.rejected += envelope is None
         return envelope
 
 

@@ -222,3 +222,12 @@ def test_only_what_is_bolted_down_is_left_out(name: str) -> None:
     still = (np.ptp(a, axis=0).max(1) < 1e-9) & (np.ptp(b, axis=0).max(1) < 1e-9)
     assert still[:left_out].all()
     assert left_out >= 1
+
+
+@pytest.mark.requirement("SAF-02")
+@pytest.mark.parametrize("cut", [1, 4, 15])
+def test_a_torn_list_of_points_stops_the_arm(cut: int) -> None:
+    m = motion(0)
+    whole = observation(np.full((3, 4), 5.0))
+    torn = msgspec.structs.replace(whole, balls=whole.balls[:-cut])
+    assert monitor().cycle(10.0, torn, state_on(m, 0.1, 1.0), m).limit == 0.0
