@@ -209,6 +209,16 @@ def bone_transforms(
 
 
 @njit(cache=True)
+def _bone_transforms_row(
+    roots: F64, rotations: F64, heads: F64, parents: NDArray[np.int64], driver: NDArray[np.int64], share: F64
+) -> F64:
+    out = np.empty((len(roots), len(heads), 3, 4))
+    for n in range(len(roots)):
+        out[n] = bone_transforms(roots[n], rotations[n], heads, parents, driver, share)
+    return out
+
+
+@njit(cache=True)
 def pose_at(roots: F64, rotations: F64, low: int, high: int, part: float, out_root: F64, out_rotations: F64) -> None:
     """Pose between the frames `low` and `high` of a track (roots (n, 3), rotations (n, 16, 4)), into the outputs."""
     for i in range(3):
@@ -231,6 +241,11 @@ def pose_at(roots: F64, rotations: F64, low: int, high: int, part: float, out_ro
 def transforms(body: Body, root: F64, rotations: F64) -> F64:
     """World transforms (b, 3, 4) of all bones for a pose."""
     return np.asarray(bone_transforms(root, rotations, body.heads, body.parents, body.driver, body.share))
+
+
+def transforms_row(body: Body, roots: F64, rotations: F64) -> F64:
+    """`transforms` of n poses, (n, 3) and (n, 16, 4): (n, b, 3, 4)."""
+    return np.asarray(_bone_transforms_row(roots, rotations, body.heads, body.parents, body.driver, body.share))
 
 
 @njit(cache=True)

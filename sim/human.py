@@ -58,6 +58,12 @@ class Human:
         root[1] += SWAY * math.sin(self._sway_rate[1] * t + self._sway_phase[1])
         return root, rotations
 
+    def bones_row(self, times: list[float]) -> F64:
+        """`bones` at each of n times: (n, 104, 3, 4)."""
+        poses = [self.pose(t) for t in times]
+        roots, rotations = np.array([root for root, _ in poses]), np.array([turn for _, turn in poses])
+        return b.transforms_row(self.body, roots, rotations)
+
     def bones(self, t: float) -> F64:
         """World transforms (104, 3, 4) of all bones in the base frame at time `t`."""
         root, rotations = self.pose(t)
