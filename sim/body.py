@@ -209,16 +209,6 @@ def bone_transforms(
 
 
 @njit(cache=True)
-def _bone_transforms_row(
-    roots: F64, rotations: F64, heads: F64, parents: NDArray[np.int64], driver: NDArray[np.int64], share: F64
-) -> F64:
-    out = np.empty((len(roots), len(heads), 3, 4))
-    for n in range(len(roots)):
-        out[n] = bone_transforms(roots[n], rotations[n], heads, parents, driver, share)
-    return out
-
-
-@njit(cache=True)
 def pose_at(roots: F64, rotations: F64, low: int, high: int, part: float, out_root: F64, out_rotations: F64) -> None:
     """Pose between the frames `low` and `high` of a track (roots (n, 3), rotations (n, 16, 4)), into the outputs."""
     for i in range(3):
@@ -243,9 +233,42 @@ def transforms(body: Body, root: F64, rotations: F64) -> F64:
     return np.asarray(bone_transforms(root, rotations, body.heads, body.parents, body.driver, body.share))
 
 
-def transforms_row(body: Body, roots: F64, rotations: F64) -> F64:
-    """`transforms` of n poses, (n, 3) and (n, 16, 4): (n, b, 3, 4)."""
-    return np.asarray(_bone_transforms_row(roots, rotations, body.heads, body.parents, body.driver, body.share))
+@njit(cache=True)
+def _transforms_row(
+    roots: F64,
+    rotations: F64,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    part: F64,
+    sway: F64,
+    heads: F64,
+    parents: NDArray[np.int64],
+    driver: NDArray[np.int64],
+    share: F64,
+) -> F64:
+    out = np.empty((len(low), len(heads), 3, 4))
+    root, turns = np.empty(3), np.empty(rotations.shape[1:])
+    for n in range(len(low)):
+        pose_at(roots, rotations, low[n], high[n], part[n], root, turns)
+        root[0] += sway[n, 0]
+        root[1] += sway[n, 1]
+        out[n] = bone_transforms(root, turns, heads, parents, driver, share)
+    return out
+
+
+def transforms_row(
+    body: Body,
+    roots: F64,
+    rotations: F64,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    part: F64,
+    sway: F64,
+) -> F64:
+    """World transforms (n, b, 3, 4) for n poses between the frames `low` and `high` of a track (`pose_at`), the root
+    moved by `sway` (n, 2)."""
+    bone = (body.heads, body.parents, body.driver, body.share)
+    return np.asarray(_transforms_row(roots, rotations, low, high, part, sway, *bone))
 
 
 @njit(cache=True)
