@@ -174,23 +174,27 @@ def contact_speed(
         raise ContactError("m_R", f"{m_R!r} kg must be more than 0")
     if contact_area is not None and not (math.isfinite(contact_area) and 0.0 < contact_area <= 1.0):
         raise ContactError("contact_area", f"{contact_area!r} m2 must be more than 0 and at most 1")
-    names = _areas(body, region, body_area)
+    spots = _areas(body, region, body_area)
     if kind not in ("transient", "quasi_static"):
         raise ContactError("kind", f"{kind!r} is neither transient nor quasi_static")
     mu = reduced_mass(body.m_H, m_R) if kind == "transient" else m_R
     k = body.k * PER_MM
-    source = _source(table, region, body, names)
+    origin = f"{table.title}; {region}: k, m_H: {body.source}"
     if region in NO_CONTACT or not body.contact:
-        return ContactSpeed(mu, k, 0.0, 0.0, 0.0, f"no contact is permitted: {source}")
-    areas = [body.areas[name] for name in names]
-    if kind == "transient":
-        force = min(a.F_T or 0.0 for a in areas)
-        pressure = min(a.p_T or 0.0 for a in areas) * PER_CM2
-    else:
-        force = min(a.F_QS for a in areas)
-        pressure = min(a.p_QS for a in areas) * PER_CM2
+        return ContactSpeed(mu, k, 0.0, 0.0, 0.0, f"no contact is permitted; {origin}")
+    force, by_force = min((_limits(area, kind)[0], name) for name, area in spots.items())
+    pressure, by_pressure = min((_limits(area, kind)[1], name) for name, area in spots.items())
     permitted = force if contact_area is None else min(force, pressure * contact_area)
-    return ContactSpeed(mu, k, force, pressure, permitted / math.sqrt(mu * k), source)
+    for what, name in (("force", by_force), ("pressure", by_pressure)):
+        origin += f"; {what}: {name} ({spots[name].confidence}): {spots[name].source}"
+    return ContactSpeed(mu, k, force, pressure, permitted / math.sqrt(mu * k), origin)
+
+
+def _limits(area: BodyArea, kind: Kind) -> tuple[float, float]:
+    """Force, N, and pressure, Pa."""
+    if kind == "quasi_static":
+        return area.F_QS, area.p_QS * PER_CM2
+    return area.F_T or 0.0, (area.p_T or 0.0) * PER_CM2
 
 
 def _region(table: ContactLimits, region: str) -> BodyRegion:
@@ -200,17 +204,12 @@ def _region(table: ContactLimits, region: str) -> BodyRegion:
     return body
 
 
-def _areas(body: BodyRegion, region: str, body_area: str | None) -> list[str]:
+def _areas(body: BodyRegion, region: str, body_area: str | None) -> dict[str, BodyArea]:
     if body_area is None:
-        return list(body.areas)
+        return body.areas
     if body_area not in body.areas:
         raise ContactError("body_area", f"{body_area!r} is no area of {region}: there are {', '.join(body.areas)}")
-    return [body_area]
-
-
-def _source(table: ContactLimits, region: str, body: BodyRegion, names: list[str]) -> str:
-    rows = "; ".join(f"{name} ({body.areas[name].confidence}): {body.areas[name].source}" for name in names)
-    return f"{table.title}; {region}: k, m_H: {body.source}; {rows}"
+    return {body_area: body.areas[body_area]}
 
 
 # ---------------------------------------------------------------- the arm's mass
