@@ -279,6 +279,14 @@ class TwinNode:
         since = self._since(now)
         return [BodyPose(h.name, h.bones(since).astype("<f4").tobytes(), h.body.name) for h in self.people]
 
+    def joint_speed(self) -> float:
+        """Truth: speed of the fastest joint after the last step, rad/s."""
+        return float(np.abs(self._reading.dq).max())
+
+    def drives_stop_time(self) -> float:
+        """Time the drives' own stop would take from the present speed, s."""
+        return float((np.abs(self._reading.dq) / self.drives.limits.brake).max())
+
     def parts(self) -> dict[str, list[float]]:
         """Truth: name -> x, y, z, qx, qy, qz, qw of every part."""
         return {name: [*at, *turn] for name, (at, turn) in self.world.stock.poses().items()}
