@@ -49,10 +49,18 @@ class Course(NamedTuple):
 def stop(rate: float, slope: float, down: float, jerk: float, tick: float) -> tuple[float, float]:
     """Return time and swept progress of the node's own braking, tick by tick, at a constant fall `down`.
 
-    The position a tick commands already contains that tick's fall, so the arm never takes longer.
+    The position a tick commands already contains that tick's fall, so the arm never takes longer. Ticks at the full
+    fall are taken in one go.
     """
     time, swept = 0.0, 0.0
+    fall = down * tick
+    landing = 0.5 * down * (down / jerk + tick) + fall
     while rate > 0.0 and time < 60.0:
+        if slope == -down and rate > landing + fall:
+            ticks = math.floor((rate - landing) / fall)
+            swept += ticks * tick * (rate - 0.5 * ticks * fall)
+            rate -= ticks * fall
+            time += ticks * tick
         before = rate
         rate, slope = rate_step(rate, slope, 0.0, 1e9, down, jerk, tick)
         swept += 0.5 * (before + rate) * tick
@@ -99,7 +107,8 @@ def worst_stop(course: Course, limit: float, slope_limits: F64, step: float, bra
     moving = brakes.tick * (math.ceil(course.horizon / brakes.tick - 1e-9) + turn)
     rise = max(brakes.up, course.slope)
     peak = course.rate + rise * (course.obeyed + 2.0 * brakes.tick) + 0.5 * rise * rise / brakes.jerk
-    reach = course.progress + limit * moving
+    # a first reach below the one that is sought: braking at the full fall without any jerk limit
+    reach = course.progress + limit * (moving + 0.5 * limit / brakes.down)
     for _ in range(64):
         down = min(brakes.down, window_minimum(slope_limits, step, course.progress, reach))
         stopping, swept = stop(limit, 0.0, down, brakes.jerk, brakes.tick)

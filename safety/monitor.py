@@ -28,7 +28,7 @@ from safety import search
 from safety.braking import Brakes, Course
 from safety.config import SafetyConfig
 from safety.contract import SeparationTerms
-from safety.kernels import BLOCK, Cloud, Sweep
+from safety.kernels import cloud_size, sweep_size
 from safety.search import Finding, People
 from safety.separation import human_travel
 from safety.stations import STATIONS, Path
@@ -117,7 +117,7 @@ class Monitor:
         scratch = self._scratch[len(chain.owner) - self._fixed]
         scratch.make_room(len(balls) // 4)
         if motion is None:
-            found = search.stand(balls, chain, self._fixed, self._q, scratch.cloud, scratch.sweep)
+            found = search.stand(balls, chain, self._fixed, self._q, scratch.singles, scratch.doubles)
             if found.sound:
                 found = found._replace(limit=self._blind_limit(found.separation, state, horizon + people.age))
         else:
@@ -126,7 +126,7 @@ class Monitor:
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
             found = search.decide(
                 balls, chain, self._fixed, self._q, course, path, self._brakes, people,
-                scratch.cloud, scratch.sweep, scratch.reach,
+                scratch.singles, scratch.doubles,
             )  # fmt: skip
         if not found.sound:
             return refuse("an occupied point is not a sensible number", progress)
@@ -144,9 +144,9 @@ class Monitor:
         scratch = self._scratch[len(self._model.chain.owner) - self._fixed]
         search.decide(
             balls, self._model.chain, self._fixed, self._q, course, path, self._brakes, people,
-            scratch.cloud, scratch.sweep, scratch.reach,
+            scratch.singles, scratch.doubles,
         )  # fmt: skip
-        search.stand(balls, self._model.chain, self._fixed, self._q, scratch.cloud, scratch.sweep)
+        search.stand(balls, self._model.chain, self._fixed, self._q, scratch.singles, scratch.doubles)
 
     def _blind_limit(self, separation: float, state: RobotState, horizon: float) -> float:
         """Limit for jogging and hand guiding, where no path is known: any point may come at BLIND_SPEED * limit."""
@@ -193,24 +193,17 @@ class Monitor:
 class _Scratch:
     """Arrays of one cycle for a number of moving links."""
 
-    def __init__(self, links: int, room: int) -> None:
+    def __init__(self, links: int, balls: int) -> None:
         self._links = links
-        self.reach = np.empty(links)
-        self.sweep = Sweep(
-            np.empty((STATIONS, links, 6)), np.empty((STATIONS, links)), np.empty(links), np.empty(links)
-        )
-        self.cloud = _cloud(links, room)
+        self._room = balls
+        self.singles = np.empty(cloud_size(balls, links), np.float32)
+        self.doubles = np.empty(sweep_size(STATIONS, links))
 
     def make_room(self, balls: int) -> None:
         """Make sure that there is room for so many balls."""
-        if balls > len(self.cloud.x):
-            self.cloud = _cloud(self._links, 2 * balls)
-
-
-def _cloud(links: int, room: int) -> Cloud:
-    blocks = room // BLOCK + 1
-    x, y, z, r = (np.empty(blocks * BLOCK, np.float32) for _ in range(4))
-    return Cloud(x, y, z, r, np.empty((links, blocks * BLOCK), np.float32), np.empty((links, blocks), np.float32))
+        if balls > self._room:
+            self._room = 2 * balls
+            self.singles = np.empty(cloud_size(self._room, self._links), np.float32)
 
 
 def _on_path(q: NDArray[np.float64], progress: float, motion: Motion) -> bool:
