@@ -238,8 +238,11 @@ def decide(
 
 
 @njit(cache=True)
-def stand(balls: F32, chain: Chain, fixed: int, q: F64, singles: F32, doubles: F64) -> Finding:
-    """Measure an arm that is on no path: separation and its pair; limit 0. Arguments as for `decide`."""
+def stand(balls: F32, chain: Chain, fixed: int, q: F64, singles: F32, doubles: F64, near: F64) -> Finding:
+    """Measure an arm that is on no path: separation and its pair; limit 0.
+
+    near: (links,) filled with the smallest gap of each link, m; inf if there is no ball. The rest as for `decide`.
+    """
     links = chain.owner.shape[0] - fixed
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     whole = unpack(balls, cloud)
@@ -247,6 +250,10 @@ def stand(balls: F32, chain: Chain, fixed: int, q: F64, singles: F32, doubles: F
         return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
     here(chain, fixed, q, sweep)
     gaps(whole, sweep.ends[0], sweep.radius, cloud)
+    for i in range(links):
+        near[i] = np.inf
+        for b in range(whole // BLOCK):
+            near[i] = min(near[i], float(cloud.block[i, b]) - SLACK)
     ball, link = nearest_pair(whole, cloud, links)
     if ball < 0:
         return Finding(True, 0.0, 0.0, np.inf, -1, -1, 0.0, 0.0, np.inf)
