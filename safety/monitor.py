@@ -205,7 +205,7 @@ class _Scratch:
         self._room = balls
         self.near = np.empty(links)
         self.singles = np.empty(cloud_size(balls, links), np.float32)
-        self.doubles = np.empty(sweep_size(STATIONS, links))
+        self.doubles = np.empty(sweep_size(STATIONS, links) + search.FALLS)
 
     def make_room(self, balls: int) -> None:
         """Make sure that there is room for so many balls."""

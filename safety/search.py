@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from robots.kinematics import Chain
 from robots.motion import spline_at
-from safety.braking import Brakes, Course, worst_stop
+from safety.braking import Brakes, Course, Falls, falls_ahead, worst_stop
 from safety.kernels import BLOCK, SLACK, Cloud, Sweep, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
 from safety.separation import NEAR
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill, here
@@ -26,6 +26,8 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 RESOLUTION = 2.0**-12
 """Width to which the limit is enclosed; the lower end is granted."""
+FALLS = math.ceil(WINDOW / 0.001) + 3
+"""Samples of a path within the window at most: they are 1 ms apart or more."""
 
 
 class People(NamedTuple):
@@ -68,7 +70,7 @@ class Problem(NamedTuple):
     cloud: Cloud
     sweep: Sweep
     course: Course
-    path: Path
+    falls: Falls
     brakes: Brakes
     people: People
 
@@ -102,8 +104,7 @@ def needed(people: People, time: float) -> float:
 @njit(cache=True)
 def entail(limit: float, problem: Problem) -> Bound:
     """Return what a limit entails. A sweep beyond the stations gives an infinite need."""
-    path = problem.path
-    time, swept = worst_stop(problem.course, limit, path.fall, path.step, problem.brakes)
+    time, swept = worst_stop(problem.course, limit, problem.falls, problem.brakes)
     need = needed(problem.people, time)
     if not swept <= WINDOW:
         swept, need = WINDOW, np.inf
@@ -214,14 +215,15 @@ def decide(
         chain, fixed: the arm, and how many of its capsules do not move.
         q: (dof,) measured joint positions, finite.
         course, path, brakes, people: the situation; all numbers finite.
-        singles, doubles: scratch of `cloud_size` and `sweep_size` numbers.
+        singles, doubles: scratch of `cloud_size` and `sweep_size` + FALLS numbers.
     """
     links = chain.owner.shape[0] - fixed
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     whole = unpack(balls, cloud)
     if whole < 0:
         return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
-    problem = Problem(cloud, sweep, course, path, brakes, people)
+    falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
+    problem = Problem(cloud, sweep, course, falls, brakes, people)
     full = entail(1.0, problem)
     fill(chain, fixed, path, q, course.progress, full.last + 2, sweep)
     gaps(whole, sweep.ends[0], sweep.radius, cloud)
