@@ -56,6 +56,46 @@ class Sweep(NamedTuple):
 
 
 @njit(cache=True)
+def cloud_in(memory: F32, links: int) -> Cloud:
+    """Lay a cloud out in a flat array; see `cloud_size`."""
+    room = memory.shape[0] * BLOCK // (BLOCK * (4 + links) + links) // BLOCK * BLOCK
+    gap = 4 * room
+    block = gap + links * room
+    return Cloud(
+        memory[:room],
+        memory[room : 2 * room],
+        memory[2 * room : 3 * room],
+        memory[3 * room : 4 * room],
+        memory[gap:block].reshape((links, room)),
+        memory[block : block + links * (room // BLOCK)].reshape((links, room // BLOCK)),
+    )
+
+
+def cloud_size(balls: int, links: int) -> int:
+    """Return how many numbers a cloud of so many balls needs."""
+    blocks = balls // BLOCK + 1
+    return blocks * (BLOCK * (4 + links) + links)
+
+
+@njit(cache=True)
+def sweep_in(memory: F64, stations: int, links: int) -> Sweep:
+    """Lay a sweep out in a flat array of `sweep_size` numbers."""
+    ends = stations * links * 6
+    way = ends + stations * links
+    return Sweep(
+        memory[:ends].reshape((stations, links, 6)),
+        memory[ends:way].reshape((stations, links)),
+        memory[way : way + links],
+        memory[way + links : way + 2 * links],
+    )
+
+
+def sweep_size(stations: int, links: int) -> int:
+    """Return how many numbers a sweep needs."""
+    return links * (7 * stations + 2)
+
+
+@njit(cache=True)
 def unpack(balls: F32, cloud: Cloud) -> int:
     """Take n balls (n * 4,): x, y, z, radius. Return n rounded up to whole blocks, -1 if a number is not sensible."""
     n = balls.shape[0] // 4

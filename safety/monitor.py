@@ -21,25 +21,25 @@ from numpy.typing import NDArray
 
 from perception.contract import Observation
 from robots.contract import RobotState
+from robots.jogging import JOINT_SHARE
+from robots.kinematics import Chain
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.rates import RateLimits
 from safety import search
+from safety.blind import Jogging, blind_limit
 from safety.braking import Brakes, Course
 from safety.config import SafetyConfig
 from safety.contract import SeparationTerms
-from safety.kernels import BLOCK, Cloud, Sweep
+from safety.kernels import cloud_size, sweep_size
 from safety.search import Finding, People
 from safety.separation import human_travel
 from safety.stations import STATIONS, Path
 
 OFF_PATH = 0.05
 """A joint farther than this from the path at the reported progress is not on it, rad."""
-BLIND_SPEED = 0.5
-"""Fastest any point of the arm moves in manual mode, m/s: TCP and elbow are held to 0.25 m/s by the robot node
-(ISO 10218-1:2011, 5.7.3), and no other point of the arm is more than twice as far from the moving axes."""
-BLIND_BRAKING = 0.3
-"""Longest braking time from jogging speed, s."""
+OUT_OF_TIME = 0.1
+"""Times of observation and robot state may contradict each other by so much, s."""
 ROOM = 8192
 """Balls for which there is scratch space from the start; more are taken, at the price of an allocation."""
 
@@ -86,6 +86,8 @@ class Monitor:
         self._validity = reaction.lease_validity + reaction.after_expiry
         self._on_its_way = reaction.monitor_period + reaction.bus + reaction.tick
         self._brakes = Brakes(limits.slope_up, limits.slope_down, limits.jerk, reaction.tick, reaction.drive_delay)
+        self._jog_speed = JOINT_SHARE * model.v_max
+        self._jog_acceleration = JOINT_SHARE * model.a_max
         self._q = np.empty(model.dof)
         links = len(model.chain.owner) - self._fixed
         self._scratch = {n: _Scratch(n, ROOM) for n in (links, links + 1)}
@@ -103,8 +105,10 @@ class Monitor:
         progress = state.progress if motion is not None else 0.0
         horizon = observation.oldest_exposure + self._validity - state.t
         age = state.t - observation.t
-        if not math.isfinite(horizon) or horizon <= 0.0 or not math.isfinite(age) or not math.isfinite(now):
+        if not horizon > 0.0 or not math.isfinite(age):
             return refuse("the observation is too old to move on", progress)
+        if not horizon <= self._validity + OUT_OF_TIME or age < -OUT_OF_TIME or not math.isfinite(now):
+            return refuse("observation and robot state are not of the same time", progress)
         self._q[:] = state.q
         if motion is not None and not _on_path(self._q, progress, motion):
             return refuse("the arm is not where its accepted motion says", progress)
@@ -116,17 +120,15 @@ class Monitor:
         people = People(self._human.slow, self._human.fast, self._fixed_terms, max(0.0, age))
         scratch = self._scratch[len(chain.owner) - self._fixed]
         scratch.make_room(len(balls) // 4)
+        obeyed = max(0.0, now - state.t) + self._on_its_way
         if motion is None:
-            found = search.stand(balls, chain, self._fixed, self._q, scratch.cloud, scratch.sweep)
-            if found.sound:
-                found = found._replace(limit=self._blind_limit(found.separation, state, horizon + people.age))
+            found = self._off_path(balls, chain, state, horizon, obeyed, people, scratch)
         else:
-            obeyed = max(0.0, now - state.t) + self._on_its_way
-            course = Course(state.progress, state.rate, state.rate_slope, horizon, obeyed)
+            course = Course(progress, state.rate, state.rate_slope, horizon, obeyed)
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
             found = search.decide(
                 balls, chain, self._fixed, self._q, course, path, self._brakes, people,
-                scratch.cloud, scratch.sweep, scratch.reach,
+                scratch.singles, scratch.doubles,
             )  # fmt: skip
         if not found.sound:
             return refuse("an occupied point is not a sensible number", progress)
@@ -144,21 +146,26 @@ class Monitor:
         scratch = self._scratch[len(self._model.chain.owner) - self._fixed]
         search.decide(
             balls, self._model.chain, self._fixed, self._q, course, path, self._brakes, people,
-            scratch.cloud, scratch.sweep, scratch.reach,
+            scratch.singles, scratch.doubles,
         )  # fmt: skip
-        search.stand(balls, self._model.chain, self._fixed, self._q, scratch.cloud, scratch.sweep)
+        search.stand(balls, self._model.chain, self._fixed, self._q, scratch.singles, scratch.doubles, scratch.near)
+        search.deviation(self._q, 0.0, path)
+        jog = Jogging(np.zeros(dof), self._jog_speed, self._jog_acceleration, 0.1, 0.01, self._brakes.tick)
+        blind_limit(self._model.chain, self._fixed, self._q, jog, people, scratch.near)
 
-    def _blind_limit(self, separation: float, state: RobotState, horizon: float) -> float:
-        """Limit for jogging and hand guiding, where no path is known: any point may come at BLIND_SPEED * limit."""
-        if state.mode != "manual":
-            return 0.0
-        human, time = self._human, horizon + BLIND_BRAKING
-        for percent in range(100, 0, -1):
-            approach = BLIND_SPEED * percent / 100.0 * time
-            fixed = self._fixed_terms + approach
-            if separation >= human_travel(time, fixed, human.slow, human.fast) + fixed:
-                return percent / 100.0
-        return 0.0
+    def _off_path(
+        self, balls: NDArray[np.float32], chain: Chain, state: RobotState, horizon: float, obeyed: float,
+        people: People, scratch: _Scratch,
+    ) -> Finding:  # fmt: skip
+        """Where no motion is accepted: rate 0, but for jogging, which only manual mode knows."""
+        found = search.stand(
+            balls, chain, self._fixed, self._q, scratch.singles, scratch.doubles, scratch.near
+        )  # fmt: skip
+        if state.mode != "manual" or not found.sound:
+            return found
+        speed = np.maximum(np.abs(state.dq), np.abs(state.dq_commanded))
+        jog = Jogging(speed, self._jog_speed, self._jog_acceleration, horizon, obeyed, self._brakes.tick)
+        return found._replace(limit=blind_limit(chain, self._fixed, self._q, jog, people, scratch.near))
 
     def _decision(
         self, found: Finding, state: RobotState, observation: Observation, balls: NDArray[np.float32],
@@ -193,35 +200,30 @@ class Monitor:
 class _Scratch:
     """Arrays of one cycle for a number of moving links."""
 
-    def __init__(self, links: int, room: int) -> None:
+    def __init__(self, links: int, balls: int) -> None:
         self._links = links
-        self.reach = np.empty(links)
-        self.sweep = Sweep(
-            np.empty((STATIONS, links, 6)), np.empty((STATIONS, links)), np.empty(links), np.empty(links)
-        )
-        self.cloud = _cloud(links, room)
+        self._room = balls
+        self.near = np.empty(links)
+        self.singles = np.empty(cloud_size(balls, links), np.float32)
+        self.doubles = np.empty(sweep_size(STATIONS, links) + search.FALLS)
 
     def make_room(self, balls: int) -> None:
         """Make sure that there is room for so many balls."""
-        if balls > len(self.cloud.x):
-            self.cloud = _cloud(self._links, 2 * balls)
-
-
-def _cloud(links: int, room: int) -> Cloud:
-    blocks = room // BLOCK + 1
-    x, y, z, r = (np.empty(blocks * BLOCK, np.float32) for _ in range(4))
-    return Cloud(x, y, z, r, np.empty((links, blocks * BLOCK), np.float32), np.empty((links, blocks), np.float32))
+        if balls > self._room:
+            self._room = 2 * balls
+            self.singles = np.empty(cloud_size(self._room, self._links), np.float32)
 
 
 def _on_path(q: NDArray[np.float64], progress: float, motion: Motion) -> bool:
     """Is the measured arm where the motion is at the reported progress?"""
-    return bool(
-        search.deviation(q, progress, Path(motion.path, motion.curvature, motion.slope_limits, motion.step)) <= OFF_PATH
-    )
+    if not -1e-9 <= progress <= motion.duration + 1e-6:
+        return False
+    path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
+    return bool(search.deviation(q, progress, path) <= OFF_PATH)
 
 
 def _sane(state: RobotState, dof: int) -> bool:
-    if len(state.q) != dof or len(state.dq) != dof:
+    if not len(state.q) == len(state.dq) == len(state.dq_commanded) == dof:
         return False
-    total = sum(state.q) + sum(state.dq) + state.t + state.progress + state.rate_slope
+    total = sum(state.q) + sum(state.dq) + sum(state.dq_commanded) + state.t + state.progress + state.rate_slope
     return math.isfinite(total) and 0.0 <= state.rate <= 1.0

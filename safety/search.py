@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 
 from robots.kinematics import Chain
 from robots.motion import spline_at
-from safety.braking import Brakes, Course, worst_stop
-from safety.kernels import BLOCK, SLACK, Cloud, Sweep, gaps, lowest, to_axis, unpack
+from safety.braking import Brakes, Course, Falls, falls_ahead, worst_stop
+from safety.kernels import BLOCK, SLACK, Cloud, Sweep, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
 from safety.separation import NEAR
-from safety.stations import SPACING, STATIONS, Path, fill, here
+from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill, here
 
 F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
 RESOLUTION = 2.0**-12
 """Width to which the limit is enclosed; the lower end is granted."""
-_WINDOW = (STATIONS - 2) * SPACING
+FALLS = math.ceil(WINDOW / 0.001) + 3
+"""Samples of a path within the window at most: they are 1 ms apart or more."""
 
 
 class People(NamedTuple):
@@ -62,6 +64,33 @@ class Finding(NamedTuple):
     """Smallest gap until then of the nearest and of the binding pair, m."""
 
 
+class Problem(NamedTuple):
+    """All that one cycle rests on."""
+
+    cloud: Cloud
+    sweep: Sweep
+    course: Course
+    falls: Falls
+    brakes: Brakes
+    people: People
+
+
+class Bound(NamedTuple):
+    """A limit with what it entails."""
+
+    limit: float
+    swept: float
+    """Nominal progress within which the arm stands, s."""
+    need: float
+    """Gap that must be left at the end, m."""
+    last: int
+    """Station behind which the sweep ends, and ..."""
+    share: float
+    """... the share of the stretch to the next one."""
+    time: float
+    """Until the arm stands, s."""
+
+
 @njit(cache=True)
 def needed(people: People, time: float) -> float:
     """Return S_h + C + Z_d + Z_r, m, if the arm stands after `time` s (ISO 13855:2010, 6.2.3: hand speed to 500 mm)."""
@@ -73,54 +102,53 @@ def needed(people: People, time: float) -> float:
 
 
 @njit(cache=True)
-def _end(swept: float) -> tuple[int, float]:
-    """Station and share of the stretch behind it at which a sweep ends. Station 1 is at the present progress."""
+def entail(limit: float, problem: Problem) -> Bound:
+    """Return what a limit entails. A sweep beyond the stations gives an infinite need."""
+    time, swept = worst_stop(problem.course, limit, problem.falls, problem.brakes)
+    need = needed(problem.people, time)
+    if not swept <= WINDOW:
+        swept, need = WINDOW, np.inf
     at = swept / SPACING
-    k = min(math.floor(at), STATIONS - 3)
-    return 1 + k, min(1.0, at - k)
+    k = min(math.floor(at), STATIONS - LEAD - 3)
+    return Bound(limit, swept, need, LEAD + k, min(1.0, at - k), time)
 
 
 @njit(cache=True)
-def admits(
-    limit: float, ball: int, link: int, cloud: Cloud, sweep: Sweep, course: Course, path: Path, brakes: Brakes,
-    people: People,
-) -> bool:  # fmt: skip
-    """Whether the limit is admissible for a pair; ball -1: for none in particular."""
-    time, swept = worst_stop(course, limit, path.fall, path.step, brakes)
-    if not swept <= _WINDOW:
+def keeps(bound: Bound, ball: int, link: int, problem: Problem) -> bool:
+    """Whether a pair stays as far apart as a limit needs it."""
+    if not bound.need < np.inf:
         return False
-    if ball < 0:
-        return True
-    need = needed(people, time)
-    last, share = _end(swept)
-    return lowest(ball, link, cloud, sweep, last, share, need, need) >= need
+    gap = lowest(ball, link, problem.cloud, problem.sweep, bound.last, bound.share, bound.need, bound.need)
+    return gap >= bound.need
 
 
 @njit(cache=True)
-def highest(
-    limit: float, ball: int, link: int, cloud: Cloud, sweep: Sweep, course: Course, path: Path, brakes: Brakes,
-    people: People,
-) -> float:  # fmt: skip
-    """Return the largest limit below `limit`, to RESOLUTION, that is admissible for a pair; 0 if none is."""
-    low, high = 0.0, limit
-    middle = min(RESOLUTION, 0.5 * limit)
+def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
+    """Return the largest limit below `above`, to RESOLUTION, that is admissible for a pair; 0 if none is.
+
+    ball -1: no pair, the sweep alone must end within the stations.
+    """
+    low, high = 0.0, above.limit
+    found = above
+    middle = min(RESOLUTION, 0.5 * high)
     while high - low > RESOLUTION:
-        if admits(middle, ball, link, cloud, sweep, course, path, brakes, people):
-            low = middle
+        bound = entail(middle, problem)
+        if bound.need < np.inf and (ball < 0 or keeps(bound, ball, link, problem)):
+            low, found = middle, bound
         elif low == 0.0 and middle <= RESOLUTION:
-            return 0.0
+            break
         else:
             high = middle
         middle = 0.5 * (low + high)
-    return low
+    return found if low > 0.0 else entail(0.0, problem)
 
 
 @njit(cache=True)
-def _reach(need: float, last: int, share: float, sweep: Sweep, out: F64) -> None:
-    """Fill out (links,): a pair with a larger gap now cannot come nearer than `need` in the sweep."""
-    way = sweep.way
+def _reach(bound: Bound, sweep: Sweep, out: F64) -> None:
+    """Fill out (links,): a pair with a larger gap now cannot come nearer than needed in the sweep."""
+    way, last = sweep.way, bound.last
     for i in range(out.shape[0]):
-        out[i] = need + way[last, i] + share * (way[last + 1, i] - way[last, i]) + sweep.bend[i] + SLACK
+        out[i] = bound.need + way[last, i] + bound.share * (way[last + 1, i] - way[last, i]) + sweep.bend[i] + SLACK
 
 
 @njit(cache=True)
@@ -141,75 +169,31 @@ def nearest_pair(whole: int, cloud: Cloud, links: int) -> tuple[int, int]:
 
 
 @njit(cache=True)
-def search(
-    whole: int, ball: int, link: int, cloud: Cloud, sweep: Sweep, course: Course, path: Path, brakes: Brakes,
-    people: People, reach: F64,
-) -> tuple[float, float, int, int]:  # fmt: skip
-    """Return limit, its sweep (nominal s), and the pair that binds (-1, -1: none does).
+def search(whole: int, full: Bound, ball: int, link: int, problem: Problem) -> tuple[Bound, int, int]:
+    """Return the largest limit admissible for all pairs, and the pair that binds (-1, -1: none does).
 
-    ball, link: the nearest pair, which is tried first as it is likely to bind. reach: (links,) scratch.
+    full: what the limit 1 entails. ball, link: the nearest pair, tried first as it is likely to bind.
     """
-    bound_ball, bound_link = -1, -1
-    limit = 1.0
-    if not admits(limit, -1, -1, cloud, sweep, course, path, brakes, people):
-        limit = highest(limit, -1, -1, cloud, sweep, course, path, brakes, people)
-    if ball >= 0 and not admits(limit, ball, link, cloud, sweep, course, path, brakes, people):
-        limit = highest(limit, ball, link, cloud, sweep, course, path, brakes, people)
-        bound_ball, bound_link = ball, link
-    time, swept = worst_stop(course, limit, path.fall, path.step, brakes)
-    need = needed(people, time)
-    last, share = _end(swept)
-    _reach(need, last, share, sweep, reach)
+    cloud, sweep = problem.cloud, problem.sweep
+    bound, bound_ball, bound_link = full, -1, -1
+    if not full.need < np.inf:
+        bound = highest(full, -1, -1, problem)
+    if ball >= 0 and not keeps(bound, ball, link, problem):
+        bound, bound_ball, bound_link = highest(bound, ball, link, problem), ball, link
+    reach = np.empty(sweep.radius.shape[0])
+    _reach(bound, sweep, reach)
     for i in range(reach.shape[0] - 1, -1, -1):
         for b in range(whole // BLOCK):
             if cloud.block[i, b] >= reach[i]:
                 continue
             for k in range(b * BLOCK, (b + 1) * BLOCK):
-                if limit == 0.0:
-                    return limit, swept, bound_ball, bound_link
-                if cloud.gap[i, k] >= reach[i] or lowest(k, i, cloud, sweep, last, share, need, need) >= need:
+                if bound.limit == 0.0:
+                    return bound, bound_ball, bound_link
+                if cloud.gap[i, k] >= reach[i] or keeps(bound, k, i, problem):
                     continue
-                limit = highest(limit, k, i, cloud, sweep, course, path, brakes, people)
-                bound_ball, bound_link = k, i
-                time, swept = worst_stop(course, limit, path.fall, path.step, brakes)
-                need = needed(people, time)
-                last, share = _end(swept)
-                _reach(need, last, share, sweep, reach)
-    return limit, swept, bound_ball, bound_link
-
-
-@njit(cache=True)
-def decide(
-    balls: NDArray[np.float32], chain: Chain, fixed: int, q: F64, course: Course, path: Path, brakes: Brakes,
-    people: People, cloud: Cloud, sweep: Sweep, reach: F64,
-) -> Finding:  # fmt: skip
-    """One whole cycle on a path.
-
-    Args:
-        balls: (n * 4,) x, y, z, radius of everything occupied, m.
-        chain, fixed: the arm, and how many of its capsules do not move.
-        q: (dof,) measured joint positions, finite.
-        course, path, brakes, people: the situation; all numbers finite.
-        cloud, sweep, reach: scratch with room for the balls (whole blocks), STATIONS and the moving links.
-    """
-    whole = unpack(balls, cloud)
-    if whole < 0:
-        return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
-    _, farthest = worst_stop(course, 1.0, path.fall, path.step, brakes)
-    count = STATIONS if not farthest < _WINDOW else min(STATIONS, math.floor(farthest / SPACING) + 3)
-    fill(chain, fixed, path, q, course.progress, count, sweep)
-    gaps(whole, sweep.ends[0], sweep.radius, cloud)
-    ball, link = nearest_pair(whole, cloud, reach.shape[0])
-    limit, ahead, bound_ball, bound_link = search(whole, ball, link, cloud, sweep, course, path, brakes, people, reach)
-    time, swept = worst_stop(course, course.rate, path.fall, path.step, brakes)
-    if ball < 0:
-        return Finding(True, limit, ahead, np.inf, -1, -1, time, swept, np.inf)
-    separation = gap_now(ball, link, cloud, sweep)
-    last, share = _end(min(swept, _WINDOW))
-    low = lowest(ball, link, cloud, sweep, last, share, separation, -np.inf)
-    if bound_ball >= 0:
-        low = lowest(bound_ball, bound_link, cloud, sweep, last, share, low, -np.inf)
-    return Finding(True, limit, ahead, separation, ball, link, time, swept, low)
+                bound, bound_ball, bound_link = highest(bound, k, i, problem), k, i
+                _reach(bound, sweep, reach)
+    return bound, bound_ball, bound_link
 
 
 @njit(cache=True)
@@ -220,14 +204,59 @@ def gap_now(ball: int, link: int, cloud: Cloud, sweep: Sweep) -> float:
 
 
 @njit(cache=True)
-def stand(balls: NDArray[np.float32], chain: Chain, fixed: int, q: F64, cloud: Cloud, sweep: Sweep) -> Finding:
-    """Measure an arm that is on no path: separation and its pair; limit 0. Arguments as for `decide`."""
+def decide(
+    balls: F32, chain: Chain, fixed: int, q: F64, course: Course, path: Path, brakes: Brakes, people: People,
+    singles: F32, doubles: F64,
+) -> Finding:  # fmt: skip
+    """One whole cycle on a path.
+
+    Args:
+        balls: (n * 4,) x, y, z, radius of everything occupied, m.
+        chain, fixed: the arm, and how many of its capsules do not move.
+        q: (dof,) measured joint positions, finite.
+        course, path, brakes, people: the situation; all numbers finite.
+        singles, doubles: scratch of `cloud_size` and `sweep_size` + FALLS numbers.
+    """
+    links = chain.owner.shape[0] - fixed
+    cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
+    whole = unpack(balls, cloud)
+    if whole < 0:
+        return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
+    falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
+    problem = Problem(cloud, sweep, course, falls, brakes, people)
+    full = entail(1.0, problem)
+    fill(chain, fixed, path, q, course.progress, full.last + 2, sweep)
+    gaps(whole, sweep.ends[0], sweep.radius, cloud)
+    ball, link = nearest_pair(whole, cloud, links)
+    bound, bound_ball, bound_link = search(whole, full, ball, link, problem)
+    rate = bound if course.rate == bound.limit else entail(course.rate, problem)
+    if ball < 0:
+        return Finding(True, bound.limit, bound.swept, np.inf, -1, -1, rate.time, rate.swept, np.inf)
+    separation = gap_now(ball, link, cloud, sweep)
+    low = lowest(ball, link, cloud, sweep, rate.last, rate.share, separation, -np.inf)
+    if bound_ball >= 0:
+        low = lowest(bound_ball, bound_link, cloud, sweep, rate.last, rate.share, low, -np.inf)
+    return Finding(True, bound.limit, bound.swept, separation, ball, link, rate.time, rate.swept, low)
+
+
+@njit(cache=True)
+def stand(balls: F32, chain: Chain, fixed: int, q: F64, singles: F32, doubles: F64, near: F64) -> Finding:
+    """Measure an arm that is on no path: separation and its pair; limit 0.
+
+    near: (links,) filled with the smallest gap of each link, m; inf if there is no ball. The rest as for `decide`.
+    """
+    links = chain.owner.shape[0] - fixed
+    cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     whole = unpack(balls, cloud)
     if whole < 0:
         return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
     here(chain, fixed, q, sweep)
     gaps(whole, sweep.ends[0], sweep.radius, cloud)
-    ball, link = nearest_pair(whole, cloud, sweep.radius.shape[0])
+    for i in range(links):
+        near[i] = np.inf
+        for b in range(whole // BLOCK):
+            near[i] = min(near[i], float(cloud.block[i, b]) - SLACK)
+    ball, link = nearest_pair(whole, cloud, links)
     if ball < 0:
         return Finding(True, 0.0, 0.0, np.inf, -1, -1, 0.0, 0.0, np.inf)
     separation = gap_now(ball, link, cloud, sweep)

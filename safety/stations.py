@@ -17,10 +17,13 @@ from robots.motion import spline_at
 from safety.kernels import Sweep
 
 F64 = NDArray[np.float64]
-SPACING = 0.008
+SPACING = 0.01
 """Nominal time between two stations, s."""
-STATIONS = 160
-"""A sweep beyond the last station (1.26 s of nominal time) is not admissible."""
+LEAD = 4
+"""Stations from the measured arm (station 0) to the path at the present progress (station LEAD)."""
+STATIONS = 132
+WINDOW = (STATIONS - LEAD - 2) * SPACING
+"""A sweep beyond this nominal time (1.26 s) is not admissible."""
 
 
 class Path(NamedTuple):
@@ -86,26 +89,68 @@ def _sagitta(lever: F64, turn: F64, bow: F64) -> float:
 
 @njit(cache=True)
 def _bow(path: Path, start: float, end: float, out: F64) -> None:
-    """Fill out (n,) with the largest |d2q/dp2| in [start, end], times (end - start)^2: it is linear between samples."""
+    """Fill out (n,) with the largest |d2q/dp2| in [start, end] times SPACING^2: it is linear between samples."""
     last = path.M.shape[0] - 1
     low = min(max(math.floor(start / path.step), 0), last)
     high = min(max(math.ceil(end / path.step), low), last)
-    square = (end - start) ** 2
     for j in range(out.shape[0]):
-        most = 0.0
-        for k in range(low, high + 1):
-            most = max(most, abs(path.M[k, j]))
-        out[j] = most * square
+        out[j] = 0.0
+    for k in range(low, high + 1):
+        for j in range(out.shape[0]):
+            out[j] = max(out[j], abs(path.M[k, j]))
+    for j in range(out.shape[0]):
+        out[j] *= SPACING * SPACING
 
 
 @njit(cache=True)
-def _step_between(before: F64, after: F64, i: int) -> float:
-    """Longer of the ways of a link's two ends between two stations: no point of a rigid axis goes farther."""
-    a, b = 0.0, 0.0
-    for c in range(3):
-        a += (after[i, c] - before[i, c]) ** 2
-        b += (after[i, 3 + c] - before[i, 3 + c]) ** 2
-    return math.sqrt(max(a, b))
+def _extend(sweep: Sweep, k: int) -> None:
+    """Fill way at station k: by the farther of the ways of a link's two ends; no point of a rigid axis goes farther."""
+    ends, way = sweep.ends, sweep.way
+    for i in range(way.shape[1]):
+        a, b = 0.0, 0.0
+        for c in range(3):
+            a += (ends[k, i, c] - ends[k - 1, i, c]) ** 2
+            b += (ends[k, i, 3 + c] - ends[k - 1, i, 3 + c]) ** 2
+        way[k, i] = way[k - 1, i] + math.sqrt(max(a, b))
+
+
+@njit(cache=True)
+def fill(chain: Chain, fixed: int, path: Path, q: F64, progress: float, count: int, sweep: Sweep) -> None:
+    """Fill the sweep with `count` stations: from the measured arm to the path at `progress`, and on along it.
+
+    q: (n,) measured joint positions. count: more than LEAD. Beyond the path's end the arm stays there.
+    """
+    n = q.shape[0]
+    links = sweep.ends.shape[1]
+    R, p = np.empty((n + 1, 3, 3)), np.empty((n + 1, 3))
+    now, at, before = np.empty(n), np.empty(n), np.empty(n)
+    first, second, turn, bow = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    spline_at(path.Q, path.M, path.step, progress, now, first, second)
+    _bow(path, progress, progress + (count - 1 - LEAD) * SPACING, bow)
+    for j in range(n):
+        turn[j], before[j] = 0.0, q[j]
+    for i in range(links):
+        sweep.way[0, i] = 0.0
+    for k in range(count):
+        if k < LEAD:
+            for j in range(n):
+                at[j] = q[j] + (now[j] - q[j]) * k / LEAD
+        else:
+            spline_at(path.Q, path.M, path.step, progress + (k - LEAD) * SPACING, at, first, second)
+        for j in range(n):
+            turn[j] = max(turn[j], abs(at[j] - before[j]))
+            before[j] = at[j]
+        _place(chain, at, fixed, R, p, sweep.ends[k])
+        if k > 0:
+            _extend(sweep, k)
+    for j in range(n):
+        # the speed within a stretch differs from its mean by at most half of what the acceleration adds
+        turn[j] += 0.5 * bow[j]
+    lever = np.empty((links, n))
+    levers(chain, fixed, lever)
+    for i in range(links):
+        sweep.radius[i] = chain.radius[fixed + i]
+        sweep.bend[i] = _sagitta(lever[i], turn, bow)
 
 
 @njit(cache=True)
@@ -115,35 +160,3 @@ def here(chain: Chain, fixed: int, q: F64, sweep: Sweep) -> None:
     _place(chain, q, fixed, np.empty((n + 1, 3, 3)), np.empty((n + 1, 3)), sweep.ends[0])
     for i in range(sweep.radius.shape[0]):
         sweep.radius[i] = chain.radius[fixed + i]
-
-
-@njit(cache=True)
-def fill(chain: Chain, fixed: int, path: Path, q: F64, progress: float, count: int, sweep: Sweep) -> None:
-    """Fill the sweep with `count` stations: the measured arm, the path at `progress`, and on from there.
-
-    q: (n,) measured joint positions. count: 2 or more. Beyond the path's end the arm stays there.
-    """
-    n = q.shape[0]
-    links = sweep.ends.shape[1]
-    R, p = np.empty((n + 1, 3, 3)), np.empty((n + 1, 3))
-    old, new, first, second = q.copy(), np.empty(n), np.empty(n), np.empty(n)
-    turn, bow = np.empty(n), np.zeros(n)
-    lever = np.empty((links, n))
-    levers(chain, fixed, lever)
-    _place(chain, q, fixed, R, p, sweep.ends[0])
-    for i in range(links):
-        sweep.radius[i] = chain.radius[fixed + i]
-        sweep.way[0, i] = 0.0
-        sweep.bend[i] = 0.0
-    for k in range(1, count):
-        at = progress + (k - 1) * SPACING
-        spline_at(path.Q, path.M, path.step, at, new, first, second)
-        if k > 1:
-            _bow(path, at - SPACING, at, bow)
-        for j in range(n):
-            turn[j] = abs(new[j] - old[j]) + 0.5 * bow[j]
-            old[j] = new[j]
-        _place(chain, new, fixed, R, p, sweep.ends[k])
-        for i in range(links):
-            sweep.way[k, i] = sweep.way[k - 1, i] + _step_between(sweep.ends[k - 1], sweep.ends[k], i)
-            sweep.bend[i] = max(sweep.bend[i], _sagitta(lever[i], turn, bow))
