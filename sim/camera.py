@@ -18,6 +18,7 @@ from sim.body import load_body
 from sim.config import BodyName, Strict
 from sim.contract import TOPIC_SCENE, BodyPose, Scene
 from sim.noise import MODELS, NATIVE_WIDTH, DepthNoise, Effects
+from sim.raster import RasterRenderer
 from sim.render import GlRenderer, Renderer, View
 
 
@@ -45,7 +46,8 @@ class CameraOptions(Strict):
     repeat: float = Field(0.0, ge=0.0, le=1.0)
     """Probability that a frame is delivered twice."""
     seed: int = Field(1, ge=0)
-    renderer: Literal["auto", "egl", "tiny"] = "auto"
+    renderer: Literal["auto", "raster", "egl", "tiny"] = "auto"
+    """`auto`: the rasteriser for depth alone; for colour OpenGL, or PyBullet's renderer where there is no EGL."""
 
 
 def describe(name: str, options: dict[str, Any]) -> tuple[CameraInfo, CameraOptions, DepthNoise]:
@@ -86,6 +88,8 @@ class TwinCamera:
         Raises CameraError for a wrong option."""
         self.info, self.options, self._noise = describe(name, options)
         workcell, robot = options.get("workcell"), options.get("robot", "panda")
+        if self.options.colour and self.options.renderer == "raster":
+            raise CameraError(f"camera {name}: the renderer `raster` draws depth only; take `auto` for colour")
         try:
             self._workcell = workcell if isinstance(workcell, Workcell) else Workcell.model_validate(workcell or {})
             self._arm: ArmSpec = arm_spec(str(robot["model"] if isinstance(robot, dict) else robot))
@@ -108,8 +112,8 @@ class TwinCamera:
         return describe(name, options)[0]
 
     def connect(self, now: float) -> None:
-        """Open the renderer. Idempotent. Falls back to PyBullet's renderer without EGL and reports
-        `camera.renderer`. Raises CameraError if neither works."""
+        """Open the renderer. Idempotent. Colour without EGL falls back to PyBullet's renderer; which one draws is
+        reported as `camera.renderer`. Raises CameraError if none works."""
         if math.isinf(self._due):
             reason = self._open()
             assert self._renderer is not None
@@ -132,7 +136,12 @@ class TwinCamera:
         if self._renderer is not None:
             return self._fallback
         reason = ""
-        if self.options.renderer in ("auto", "egl"):
+        wanted = self.options.renderer
+        if wanted == "auto":
+            wanted = "egl" if self.options.colour else "raster"
+        if wanted == "raster":
+            self._renderer = RasterRenderer(self._view, self._workcell, self._arm)
+        if wanted == "egl":
             try:
                 self._renderer = GlRenderer(self._view, self._workcell, self._arm)
             except Exception as error:  # moderngl raises its own kinds and plain Exception
