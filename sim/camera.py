@@ -171,16 +171,16 @@ class TwinCamera:
         period = 1.0 / self.options.rate_hz
         self._due = max(self._due, scene.t - period) + period
         self._seq += 1
-        rng = np.random.default_rng([self.options.seed, self._seq, 7])
-        lost, twice = rng.random(2)
-        if lost < self.options.drop:
+        o = self.options
+        lost, twice = np.random.default_rng([o.seed, self._seq, 7]).random(2) if o.drop or o.repeat else (1.0, 1.0)
+        if lost < o.drop:
             return
-        picture = renderer.draw(scene, self.options.colour)
+        picture = renderer.draw(scene, o.colour)
         depth = self._noise.apply(picture.depth, picture.shade, self._seq)
         frame = Frame(self.info.name, self._seq, scene.t, depth, picture.colour)
-        delivered = scene.t + self.options.latency
+        delivered = scene.t + o.latency
         self._waiting.append((delivered, frame))
-        if twice < self.options.repeat:
+        if twice < o.repeat:
             self._waiting.append((delivered + 0.5 * period, frame))
 
     def close(self) -> None:

@@ -189,6 +189,23 @@ def test_depth_noise_has_the_makers_figure(make: str, sigma: float) -> None:
     assert coarse.std() == pytest.approx(2 * sigma, rel=0.10)
 
 
+def test_noise_is_white_in_space_and_time_and_belongs_to_seed_and_frame() -> None:
+    effects = Effects(quantisation=False, edge_holes=False, dark_holes=False, flying_pixels=False, scatter=0.0)
+    depth, shade = np.full((101, 203), 2.0, np.float32), np.ones((101, 203), np.float32)
+
+    def residual(seed: int, frame: int) -> np.ndarray:
+        picture = DepthNoise(MODELS["D435"], 424, 2, effects, seed).apply(depth, shade, frame)
+        return picture - 2000.0
+
+    one, other = residual(5, 1), residual(5, 2)
+    assert np.array_equal(one, residual(5, 1))
+    for x, y in ((one, other), (one, residual(6, 1)), (one[:, 1:], one[:, :-1]), (one[1:], one[:-1])):
+        assert abs(np.corrcoef(x.ravel(), y.ravel())[0, 1]) < 0.03
+    # A normal distribution's share beyond two and three sigmas.
+    assert (np.abs(one) > 2 * one.std()).mean() == pytest.approx(0.0455, abs=0.006)
+    assert (np.abs(one) > 3 * one.std()).mean() == pytest.approx(0.0027, abs=0.0015)
+
+
 def test_each_effect_does_what_it_says_and_nothing_when_off() -> None:
     depth = np.full((200, 300), 2.5, dtype=np.float32)
     depth[50:150, 100:200] = 1.5
