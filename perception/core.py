@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perception import kernels
+from perception import voxels
 from perception.armhistory import ArmHistory, CapsuleModel
 from perception.clearance import ClearanceMap, VoxelView
 from perception.config import PerceptionConfig
@@ -65,7 +65,7 @@ class CameraFusion:
             self.map.drop_pockets()
             self.map.exclude_arm(arm.a, arm.b, arm.r)
             self.map.balls((arm.a[0], arm.b[0]), self._balls)
-            kernels.dilate(self.map.possible, self.map.solid, np.zeros_like(spare))
+            voxels.dilate(self.map.possible, self.map.solid, np.zeros_like(spare))
             self.map.possible[:] = spare
 
     def confirm_clear(self) -> None:
@@ -97,12 +97,8 @@ class CameraFusion:
             self._map_time = frame.exposure
             self.map.clear(self._voxels[frame.camera], seen.free)
             self.map.exclude_arm(arm.a, arm.b, arm.r)
-        self.map.occupy(self._all_points())
+        self.map.occupy(*(latest.points for latest in self._latest.values()))
         self.map.drop_pockets()
-
-    def _all_points(self) -> NDArray[np.float32]:
-        clouds = [latest.points for latest in self._latest.values() if len(latest.points)]
-        return np.concatenate(clouds) if clouds else np.zeros((0, 3), np.float32)
 
     def _observe(self, now: float) -> Observation:
         reference = max(latest.exposure for latest in self._latest.values())
