@@ -22,6 +22,20 @@ FREE_ALL = np.uint16(65535)
 
 
 @njit(cache=True, nogil=True)
+def compare(depth: U16, before: U16, covered_mm: float) -> tuple[bool, int, int]:
+    """Is the picture the same as `before`; how many pixels are valid; how many of those nearer than `covered_mm`."""
+    rows, columns = depth.shape
+    differing, valid, near = 0, 0, 0
+    for v in range(rows):
+        for u in range(columns):
+            z = depth[v, u]
+            differing += z != before[v, u]
+            valid += z != 0
+            near += (z != 0) & (z < covered_mm)
+    return differing == 0, valid, near
+
+
+@njit(cache=True, nogil=True)
 def distance2_to_segment(x: float, y: float, z: float, a: F64, b: F64) -> float:
     """Square of the distance of a point to the segment a-b."""
     ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]

@@ -233,3 +233,69 @@ def set_near_capsules(
                     z = lower[2] + (k + 0.5) * size
                     if distance2_to_segment(x, y, z, cap_a[c], cap_b[c]) <= r * r:
                         voxels[i, j, k] = value
+
+
+@njit(cache=True, nogil=True)
+def merge_cells(points: F32, size: float, table: NDArray[np.int64], out: F32) -> int:
+    """Write the centres of the cells of edge `size` that (n, 3) points fall into, one entry a cell, as they come.
+
+    table: scratch, a power of two of at least 2 n entries; out: (n, 3). Returns how many cells there are, or -1 if a
+    point is not finite or farther than 1000 m along an axis.
+    """
+    table[:] = -1
+    mask = table.shape[0] - 1
+    inverse = 1.0 / size
+    n = 0
+    for p in range(points.shape[0]):
+        code = 0
+        for k in range(3):
+            value = points[p, k]
+            if not (-1000.0 <= value <= 1000.0):
+                return -1
+            code = (code << 21) | (int(np.floor(value * inverse)) + (1 << 20))
+        slot = (code ^ (code >> 17) ^ (code >> 35)) & mask
+        while table[slot] >= 0 and table[slot] != code:
+            slot = (slot + 1) & mask
+        if table[slot] == code:
+            continue
+        table[slot] = code
+        for k in range(3):
+            out[n, k] = (np.floor(points[p, k] * inverse) + 0.5) * size
+        n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def label_clusters(points: F32, lower: F64, size: float, grid: I32, stack: I32, label: I32) -> int:
+    """Number the clusters of (n, 3) points: cells of edge `size` that touch, corners included, belong to one.
+
+    grid: (nx, ny, nz) scratch that holds all points from `lower` on; stack: scratch of nx ny nz entries; label: (n,),
+    from 0 on in the order of each cluster's first point. Returns how many there are.
+    """
+    nx, ny, nz = grid.shape
+    grid[:, :, :] = 0
+    cell = np.empty((points.shape[0], 3), np.int64)
+    for p in range(points.shape[0]):
+        for k in range(3):
+            cell[p, k] = int((points[p, k] - lower[k]) / size)
+        grid[cell[p, 0], cell[p, 1], cell[p, 2]] = -1
+    count = 0
+    for p in range(points.shape[0]):
+        if grid[cell[p, 0], cell[p, 1], cell[p, 2]] == -1:
+            count += 1
+            grid[cell[p, 0], cell[p, 1], cell[p, 2]] = count
+            stack[0] = (cell[p, 0] * ny + cell[p, 1]) * nz + cell[p, 2]
+            tail = 1
+            while tail > 0:
+                tail -= 1
+                code = stack[tail]
+                i, j, k = code // (ny * nz), (code // nz) % ny, code % nz
+                for a in range(max(0, i - 1), min(nx, i + 2)):
+                    for b in range(max(0, j - 1), min(ny, j + 2)):
+                        for c in range(max(0, k - 1), min(nz, k + 2)):
+                            if grid[a, b, c] == -1:
+                                grid[a, b, c] = count
+                                stack[tail] = (a * ny + b) * nz + c
+                                tail += 1
+        label[p] = grid[cell[p, 0], cell[p, 1], cell[p, 2]] - 1
+    return count
