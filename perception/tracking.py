@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
 
+from perception import voxels
 from perception.contract import Track
 
 CELL = 0.2
 """Points in touching cells of this size belong to one cluster, m."""
 LEAST_POINTS = 8
+MOST_CELLS = 1_000_000
 FARTHEST_STEP = 0.5
 """A cluster whose centroid is farther away than this is another person, m."""
 FASTEST = 3.0
@@ -18,15 +21,18 @@ FASTEST = 3.0
 
 
 def clusters(points: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Split (n, 3) points into groups that do not touch."""
+    """Split (n, 3) points into groups that do not touch; over a space too wide for that they stay one group."""
     if len(points) < LEAST_POINTS:
         return []
-    index = np.floor((points - points.min(0)) / CELL).astype(int)
-    grid = np.zeros(index.max(0) + 1, bool)
-    grid[tuple(index.T)] = True
-    labels, count = label(grid, np.ones((3, 3, 3)))
-    of_point = labels[tuple(index.T)]
-    groups = [points[of_point == i] for i in range(1, count + 1)]
+    lower, upper = points.min(0).astype(float), points.max(0).astype(float)
+    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+        return []
+    shape = [int(e / CELL) + 1 for e in upper - lower]
+    if math.prod(shape) > MOST_CELLS:
+        return [points]
+    grid, label = np.empty(shape, np.int32), np.empty(len(points), np.int32)
+    count = voxels.label_clusters(points, lower, CELL, grid, np.empty(grid.size, np.int32), label)
+    groups = [points[label == i] for i in range(count)] if count > 1 else [points]
     return [g for g in groups if len(g) >= LEAST_POINTS]
 
 

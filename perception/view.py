@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -48,8 +49,8 @@ class CameraView:
         self._depth = np.zeros((height, width), np.uint16)
         self._label = np.zeros((height, width), np.uint8)
         self.label = np.zeros((height, width), np.uint8)
-        self._free = np.zeros((height, width), np.float32)
-        self._bridged = np.zeros((height, width), np.float32)
+        self._free = np.zeros((height, width), np.uint16)
+        self._bridged = np.zeros((height, width), np.uint16)
         self._pooled = np.zeros(((height + 3) // 4, (width + 3) // 4), np.uint16)
         self._lower = np.asarray(workcell.person_volume[0], float)
         self._upper = np.asarray(workcell.person_volume[1], float)
@@ -62,10 +63,10 @@ class CameraView:
     def process(self, frame: Frame, arm: Capsules, parts: list[ExpectedPart]) -> Seen:
         """Classify a frame. `arm`: capsules at its exposure time; `parts`: where the recipe put parts."""
         c, b, noise = self._config, self.background, self.info.noise_coefficient
-        part_T, part_half = part_boxes(parts)
-        kernels.fill_small_holes(frame.depth, self._depth)
+        part_T, part_half = part_boxes(tuple(parts))
+        kernels.candidates(frame.depth, b.near, self._depth, self._label)
         kernels.classify(
-            self._depth, b.near, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
+            self._depth, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
             c.robot_margin, noise, c.sigmas, part_T, part_half, c.part_margin, self._lower, self._upper, self._label,
         )  # fmt: skip
         people = kernels.resolve_edges_and_support(self._depth, self._label, noise, c.sigmas, c.support, self.label)
@@ -88,8 +89,11 @@ class CameraView:
         )  # fmt: skip
 
 
-def part_boxes(parts: list[ExpectedPart]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (n, 4, 4) transforms base -> part and (n, 3) half edge lengths. A part that is not finite is left out."""
+@functools.lru_cache(maxsize=16)
+def part_boxes(parts: tuple[ExpectedPart, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (n, 4, 4) transforms base -> part and (n, 3) half edge lengths. A part that is not finite is left out.
+
+    The same parts come with every picture between two grips, so the answer is kept."""
     T = np.zeros((len(parts), 4, 4))
     half = np.zeros((len(parts), 3))
     n = 0

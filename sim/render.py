@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -129,14 +130,28 @@ class _Batch:
         return context.vertex_array(program, [(vertices, "3f 3f 1f", "in_position", "in_tint", "in_model")], index)
 
 
+@functools.cache
+def drawn_faces(body_name: str) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Which vertices of a body are drawn, and its triangles (n, 3) over them."""
+    used, faces = np.unique(load_body(body_name).reduced, return_inverse=True)
+    return used.astype(np.int64), faces.reshape(-1, 3).astype(np.int32)
+
+
+@functools.lru_cache(maxsize=8)
+def posed(body_name: str, bones: bytes) -> F32:
+    """(n, 3) drawn vertices of a person of a `Scene`, m; read only. Cameras exposed at the same time share them.
+    Raises ValueError if the bones do not fit the body."""
+    body = load_body(body_name)
+    vertices = skin(body, bones_of(BodyPose("", bones, body_name)), drawn_faces(body_name)[0])
+    vertices.setflags(write=False)
+    return vertices
+
+
 class _Person:
     """Dynamic vertices of a person."""
 
     def __init__(self, context: Any, program: Any, body_name: str, tint: tuple[float, float, float]) -> None:
-        body = load_body(body_name)
-        used, faces = np.unique(body.reduced, return_inverse=True)
-        self.body = body
-        self.used = used.astype(np.int64)
+        used, faces = drawn_faces(body_name)
         self.positions = context.buffer(reserve=12 * len(used), dynamic=True)
         paint = np.zeros((len(used), 4), dtype=np.float32)
         paint[:, :3] = tint
@@ -147,7 +162,7 @@ class _Person:
         )
 
     def pose(self, person: BodyPose) -> None:
-        self.positions.write(skin(self.body, bones_of(person), self.used).tobytes())
+        self.positions.write(posed(person.body, person.bones).tobytes())
 
 
 class GlRenderer:

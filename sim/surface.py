@@ -61,7 +61,8 @@ class SurfaceSource:
 
     def poll(self, now: float) -> PointFrame | None:
         """Return the newest frame delivered by `now` that was not returned yet. Call at least every 10 ms."""
-        envelope = self._scenes.take()
+        # Scenes between two exposures are not even decoded.
+        envelope = self._scenes.take() if now >= self._due - 1e-6 else None
         if envelope is not None and envelope.body.t >= self._due - 1e-6:
             self._expose(envelope.body)
         newest = None
