@@ -5,6 +5,7 @@ Only arguments are dealt with here; what a command needs is imported when it run
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -80,3 +81,62 @@ def protective_field(file: FileArgument = None, json_file: JsonOption = None) ->
       echo '{"edition": 2010, "approach": "orthogonal", "d_mm": 30, "T": 0.3}' | cell safety protective-field --json -
     """
     _formula("protective-field", file, json_file)
+
+
+KeyOption = Annotated[Path, typer.Option("--key", metavar="FILE", help="Private key file of the person.")]
+NameOption = Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the person, as in the list.")]
+TrustOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trusted",
+        metavar="FILE",
+        help="List of trusted keys; left out: $CELL_TRUSTED_KEYS, or trusted_keys.yaml beside the safety file.",
+    ),
+]
+PassphraseOption = Annotated[bool, typer.Option("--passphrase", help="Ask for the passphrase of the private key.")]
+SafetyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Safety configuration (safety.yaml).")]
+
+
+@app.command()
+def keygen(
+    key: KeyOption,
+    name: NameOption,
+    passphrase: PassphraseOption = False,
+    enrol: Annotated[bool, typer.Option("--enrol", help="Add the public key to the list of trusted keys.")] = False,
+    trusted: TrustOption = None,
+) -> None:
+    """Make a signing key for a safety engineer.
+
+    Example: cell safety keygen --key anna.pem --name "Anna Berg" --passphrase
+    """
+    from cell.commands.acceptance import make_key
+
+    raise typer.Exit(make_key(key, name, passphrase, enrol, trusted))
+
+
+@app.command()
+def sign(
+    file: SafetyFile,
+    key: KeyOption,
+    name: NameOption,
+    passphrase: PassphraseOption = False,
+    trusted: TrustOption = None,
+) -> None:
+    """Accept the present state of a safety configuration. Two different safety engineers must.
+
+    Example: cell safety sign cell_safety.yaml --key anna.pem --name "Anna Berg"
+    """
+    from cell.commands.acceptance import sign_file
+
+    raise typer.Exit(sign_file(file, key, name, passphrase, trusted))
+
+
+@app.command()
+def verify(file: SafetyFile, trusted: TrustOption = None) -> None:
+    """Say whether a safety configuration is accepted by two safety engineers, and which people it covers.
+
+    Exit code 0 if it is, 1 if not, 2 if a file cannot be used.
+    """
+    from cell.commands.acceptance import verify_file
+
+    raise typer.Exit(verify_file(file, trusted))
