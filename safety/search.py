@@ -25,7 +25,7 @@ from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill, here
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 RESOLUTION = 2.0**-12
-"""Width to which the limit is enclosed; the lower end is granted."""
+"""Limits are multiples of this, rounded down."""
 FALLS = math.ceil(WINDOW / 0.001) + 3
 """Samples of a path within the window at most: they are 1 ms apart or more."""
 
@@ -124,23 +124,24 @@ def keeps(bound: Bound, ball: int, link: int, problem: Problem) -> bool:
 
 @njit(cache=True)
 def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
-    """Return the largest limit below `above`, to RESOLUTION, that is admissible for a pair; 0 if none is.
+    """Return the largest multiple of RESOLUTION below `above` that is admissible for a pair; 0 if none is.
 
+    On fixed multiples the result does not depend on the order in which the pairs are tried.
     ball -1: no pair, the sweep alone must end within the stations.
     """
-    low, high = 0.0, above.limit
+    low, high = 0, round(above.limit / RESOLUTION)
     found = above
-    middle = min(RESOLUTION, 0.5 * high)
-    while high - low > RESOLUTION:
-        bound = entail(middle, problem)
+    middle = 1
+    while high - low > 1:
+        bound = entail(middle * RESOLUTION, problem)
         if bound.need < np.inf and (ball < 0 or keeps(bound, ball, link, problem)):
             low, found = middle, bound
-        elif low == 0.0 and middle <= RESOLUTION:
+        elif middle == 1:
             break
         else:
             high = middle
-        middle = 0.5 * (low + high)
-    return found if low > 0.0 else entail(0.0, problem)
+        middle = (low + high) // 2
+    return found if low > 0 else entail(0.0, problem)
 
 
 @njit(cache=True)
