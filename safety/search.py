@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from robots.kinematics import Chain
 from robots.motion import spline_at
 from safety.braking import Brakes, Course, Falls, falls_ahead, worst_stop
-from safety.kernels import BLOCK, SLACK, Cloud, Sweep, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
+from safety.kernels import BLOCK, SLACK, Cloud, Sweep, block_bounds, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
 from safety.separation import NEAR
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill, here
 
@@ -182,17 +182,19 @@ def search(whole: int, full: Bound, ball: int, link: int, problem: Problem) -> t
     if ball >= 0 and not keeps(bound, ball, link, problem):
         bound, bound_ball, bound_link = highest(bound, ball, link, problem), ball, link
     reach = np.empty(sweep.radius.shape[0])
+    before, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     _reach(bound, sweep, reach)
     for i in range(reach.shape[0] - 1, -1, -1):
         for b in range(whole // BLOCK):
+            if bound.limit == 0.0:
+                return bound, bound_ball, bound_link
             if cloud.block[i, b] >= reach[i]:
                 continue
-            for k in range(b * BLOCK, (b + 1) * BLOCK):
-                if bound.limit == 0.0:
-                    return bound, bound_ball, bound_link
-                if cloud.gap[i, k] >= reach[i] or keeps(bound, k, i, problem):
+            block_bounds(b, i, bound.last + 1, cloud, sweep, before, least)
+            for k in range(BLOCK):
+                if least[k] >= bound.need + sweep.bend[i] + SLACK or keeps(bound, b * BLOCK + k, i, problem):
                     continue
-                bound, bound_ball, bound_link = highest(bound, k, i, problem), k, i
+                bound, bound_ball, bound_link = highest(bound, b * BLOCK + k, i, problem), b * BLOCK + k, i
                 _reach(bound, sweep, reach)
     return bound, bound_ball, bound_link
 
