@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from robots.rates import rate_step
+from robots.rates import landing_slope, rate_step
 
 F64 = NDArray[np.float64]
 
@@ -116,6 +116,9 @@ def _coming_down(course: Course, limit: float, falls: Falls, brakes: Brakes) -> 
     The node stops obeying when the lease expires, which is `delay` before the drives feel it.
     """
     progress, rate, slope = course.progress, course.rate, course.slope
+    if progress <= 0.0 and rate == 0.0:
+        # the path is at rest at its start, so the node lets the rate jump there
+        rate = 1.0
     ticks = math.ceil(max(0.0, course.horizon - brakes.delay) / brakes.tick - 1e-9)
     for k in range(ticks):
         before = rate
@@ -127,11 +130,17 @@ def _coming_down(course: Course, limit: float, falls: Falls, brakes: Brakes) -> 
 
 
 @njit(cache=True)
-def rising(brakes: Brakes) -> float:
-    """Return how much the rate still rises, at the largest slope, before the node can turn it into a fall."""
+def rising(limit: float, brakes: Brakes) -> tuple[float, float]:
+    """Return the lowest rate and the steepest slope at which braking can set in if the rate is to reach `limit`.
+
+    The node approaches a limit with at most the slope from which it can still land there (`landing_slope` a tick
+    before); once it brakes, the slope loses jerk * tick a tick, and as long as it is above 0 the rate rises.
+    """
     change = brakes.jerk * brakes.tick
-    ticks = math.floor(brakes.up / change)
-    return brakes.tick * (ticks * brakes.up - 0.5 * change * ticks * (ticks + 1))
+    slope = min(brakes.up, landing_slope(limit, brakes.jerk, brakes.tick) + change)
+    ticks = math.floor(slope / change)
+    rise = brakes.tick * (ticks * slope - 0.5 * change * ticks * (ticks + 1))
+    return max(limit - rise, 1e-9), slope
 
 
 @njit(cache=True)
@@ -151,14 +160,13 @@ def worst_stop(course: Course, limit: float, falls: Falls, brakes: Brakes) -> tu
     Returns:
         time (s) and swept progress (nominal s); infinite if there is no bound.
     """
-    rise = rising(brakes)
     moving = brakes.tick * math.ceil(course.horizon / brakes.tick - 1e-9)
-    low = max(limit - rise, 1e-9)
-    time, end = stop(course.progress + limit * moving, low, brakes.up, falls, brakes)
+    rate, slope = rising(limit, brakes)
+    time, end = stop(course.progress + limit * moving, rate, slope, falls, brakes)
     time += moving
     steepest = max(brakes.up, course.slope)
     peak = course.rate + steepest * (course.obeyed + 2.0 * brakes.tick) + 0.5 * steepest * steepest / brakes.jerk
-    if course.rate > 0.0 and limit < peak:
+    if limit < peak or course.progress <= 0.0:
         late, far = _coming_down(course, limit, falls, brakes)
         time, end = max(time, late), max(end, far)
     return time, end - course.progress

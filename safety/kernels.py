@@ -23,6 +23,9 @@ SLACK = 1e-3
 """More than single precision loses on a distance within reach of an arm, m."""
 PIECES = 16
 """Parts into which a stretch between two stations is cut where it decides."""
+MARKS = 3
+"""Stations at which a block of balls is measured before single balls are."""
+_HALF = np.float32(0.5)
 _FAR = np.float32(1e9)
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
@@ -140,6 +143,41 @@ def gaps(count: int, ends: F64, radius: F64, cloud: Cloud) -> None:
             for k in range(b * BLOCK, (b + 1) * BLOCK):
                 least = min(least, row[k])
             cloud.block[i, b] = least
+
+
+@njit(cache=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "reassoc"}, error_model="numpy")
+def block_bounds(block: int, link: int, end: int, cloud: Cloud, sweep: Sweep, before: F32, out: F32) -> None:
+    """Fill out (BLOCK,) with a lower bound of the gap of each ball of a block to a link from station 0 to `end`.
+
+    Measured at MARKS stations; where two gaps a and b belong to places no farther apart than w, nothing between them
+    is less than (a + b - w) / 2. before: (BLOCK,) scratch.
+    """
+    x, y, z, r = cloud.x, cloud.y, cloud.z, cloud.r
+    start = block * BLOCK
+    for k in range(BLOCK):
+        before[k] = cloud.gap[link, start + k]
+        out[k] = before[k]
+    thick = np.float32(sweep.radius[link])
+    reached = 0
+    for mark in range(1, MARKS + 1):
+        station = end * mark // MARKS
+        e = sweep.ends[station, link]
+        ax, ay, az = np.float32(e[0]), np.float32(e[1]), np.float32(e[2])
+        ux, uy, uz = np.float32(e[3] - e[0]), np.float32(e[4] - e[1]), np.float32(e[5] - e[2])
+        length2 = ux * ux + uy * uy + uz * uz
+        share = _ONE / length2 if length2 > _TINY else _ZERO
+        vx, vy, vz = ux * share, uy * share, uz * share
+        way = np.float32(sweep.way[station, link] - sweep.way[reached, link])
+        reached = station
+        for k in range(BLOCK):
+            wx, wy, wz = x[start + k] - ax, y[start + k] - ay, z[start + k] - az
+            s = min(max(wx * vx + wy * vy + wz * vz, _ZERO), _ONE)
+            wx -= s * ux
+            wy -= s * uy
+            wz -= s * uz
+            gap = np.sqrt(wx * wx + wy * wy + wz * wz) - r[start + k] - thick
+            out[k] = min(out[k], _HALF * (before[k] + gap - way))
+            before[k] = gap
 
 
 @njit(cache=True)

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from robots.kinematics import Chain
 from robots.motion import spline_at
 from safety.braking import Brakes, Course, Falls, falls_ahead, worst_stop
-from safety.kernels import BLOCK, SLACK, Cloud, Sweep, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
+from safety.kernels import BLOCK, SLACK, Cloud, Sweep, block_bounds, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
 from safety.separation import NEAR
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill, here
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 RESOLUTION = 2.0**-12
-"""Width to which the limit is enclosed; the lower end is granted."""
+"""Limits are multiples of this, rounded down."""
 FALLS = math.ceil(WINDOW / 0.001) + 3
 """Samples of a path within the window at most: they are 1 ms apart or more."""
 
@@ -124,23 +124,24 @@ def keeps(bound: Bound, ball: int, link: int, problem: Problem) -> bool:
 
 @njit(cache=True)
 def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
-    """Return the largest limit below `above`, to RESOLUTION, that is admissible for a pair; 0 if none is.
+    """Return the largest multiple of RESOLUTION below `above` that is admissible for a pair; 0 if none is.
 
+    On fixed multiples the result does not depend on the order in which the pairs are tried.
     ball -1: no pair, the sweep alone must end within the stations.
     """
-    low, high = 0.0, above.limit
+    low, high = 0, round(above.limit / RESOLUTION)
     found = above
-    middle = min(RESOLUTION, 0.5 * high)
-    while high - low > RESOLUTION:
-        bound = entail(middle, problem)
+    middle = 1
+    while high - low > 1:
+        bound = entail(middle * RESOLUTION, problem)
         if bound.need < np.inf and (ball < 0 or keeps(bound, ball, link, problem)):
             low, found = middle, bound
-        elif low == 0.0 and middle <= RESOLUTION:
+        elif middle == 1:
             break
         else:
             high = middle
-        middle = 0.5 * (low + high)
-    return found if low > 0.0 else entail(0.0, problem)
+        middle = (low + high) // 2
+    return found if low > 0 else entail(0.0, problem)
 
 
 @njit(cache=True)
@@ -181,17 +182,19 @@ def search(whole: int, full: Bound, ball: int, link: int, problem: Problem) -> t
     if ball >= 0 and not keeps(bound, ball, link, problem):
         bound, bound_ball, bound_link = highest(bound, ball, link, problem), ball, link
     reach = np.empty(sweep.radius.shape[0])
+    before, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     _reach(bound, sweep, reach)
     for i in range(reach.shape[0] - 1, -1, -1):
         for b in range(whole // BLOCK):
+            if bound.limit == 0.0:
+                return bound, bound_ball, bound_link
             if cloud.block[i, b] >= reach[i]:
                 continue
-            for k in range(b * BLOCK, (b + 1) * BLOCK):
-                if bound.limit == 0.0:
-                    return bound, bound_ball, bound_link
-                if cloud.gap[i, k] >= reach[i] or keeps(bound, k, i, problem):
+            block_bounds(b, i, bound.last + 1, cloud, sweep, before, least)
+            for k in range(BLOCK):
+                if least[k] >= bound.need + sweep.bend[i] + SLACK or keeps(bound, b * BLOCK + k, i, problem):
                     continue
-                bound, bound_ball, bound_link = highest(bound, k, i, problem), k, i
+                bound, bound_ball, bound_link = highest(bound, b * BLOCK + k, i, problem), b * BLOCK + k, i
                 _reach(bound, sweep, reach)
     return bound, bound_ball, bound_link
 

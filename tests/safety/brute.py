@@ -75,6 +75,8 @@ def outcomes(
     parts = 5
     time, end = np.zeros((grid, 2 * parts + 1)), np.zeros((grid, 2 * parts + 1))
     p0, rate0, slope0 = now
+    if p0 == 0.0 and rate0 == 0.0:
+        rate0 = 1.0  # the node lets the rate jump at the start of a motion, an older lease permitting
     whole = int(math.ceil(horizon / dt - 1e-9))
     commanded = int(math.ceil(max(0.0, horizon - delay) / dt - 1e-9))
     for g in range(grid):
@@ -102,10 +104,8 @@ def outcomes(
     return time, end
 
 
-def gaps_along(model: RobotModel, s: Situation, furthest: float, balls: F64, fixed: int) -> F64:
-    """Smallest gap (scenes, places) of any moving link to the balls (scenes, n, 4) at places PITCH apart."""
-    first = s.progress - s.lag
-    at = np.append(np.arange(first, s.progress, PITCH), np.arange(s.progress, furthest + PITCH, PITCH))
+def gaps_along(model: RobotModel, s: Situation, at: F64, balls: F64, fixed: int) -> F64:
+    """Smallest gap (scenes, places) of any moving link to the balls (scenes, n, 4) up to each of the places."""
     Q = np.array([s.motion.sample(p)[0] for p in at])
     a, b, r = model.capsule_paths(Q)
     out = np.full((len(balls), len(at)), np.inf)
@@ -128,9 +128,13 @@ def travel(config: SafetyConfig, time: F64) -> F64:
 
 
 def allowed(
-    config: SafetyConfig, model: RobotModel, limits: RateLimits, s: Situation, balls: F64, fixed: int
-) -> tuple[F64, F64]:
-    """Brute-force limits (scenes,), and margins (scenes, grid): how much gap each rate leaves at the least, m."""
+    config: SafetyConfig, model: RobotModel, limits: RateLimits, s: Situation, balls: F64, fixed: int,
+    pitch: float = PITCH,
+) -> tuple[F64, F64]:  # fmt: skip
+    """Brute-force limits (scenes,), and margins (scenes, grid): how much gap each rate leaves at the least, m.
+
+    Between two places the smallest gap so far is interpolated, which is up to 1 mm too strict at PITCH.
+    """
     c = config.reaction
     horizon = c.lease_validity + c.after_expiry - s.oldest
     obeyed = c.monitor_period + c.bus + c.tick
@@ -139,11 +143,14 @@ def allowed(
         (s.progress, s.rate, s.slope), horizon, c.drive_delay, obeyed, m.slope_limits, m.step, limits.slope_up,
         limits.slope_down, limits.jerk, c.tick, GRID,
     )  # fmt: skip
-    low = gaps_along(model, s, float(end.max()), balls, fixed)
-    before = low.shape[1] - len(np.arange(s.progress, float(end.max()) + PITCH, PITCH))
-    place = before + np.clip(np.floor((end - s.progress) / PITCH).astype(int), 0, None)
-    place[time == 0.0] = 0
+    behind = np.arange(s.progress - s.lag, s.progress, pitch)
+    at = np.append(behind, np.arange(s.progress, float(end.max()) + pitch, pitch))
+    low = gaps_along(model, s, at, balls, fixed)
+    place = len(behind) + np.maximum(end - s.progress, 0.0) / pitch
+    place[time == 0.0] = 0.0
+    k = np.minimum(place.astype(int), low.shape[1] - 2)
+    left = low[:, k] + (place - k)[None] * (low[:, k + 1] - low[:, k])
     need = np.where(time == 0.0, -np.inf, travel(config, s.age + time))
-    margin = (low[:, place] - need[None]).min(axis=2)
+    margin = (left - need[None]).min(axis=2)
     good = np.logical_and.accumulate(margin >= 0.0, axis=1)
     return good.sum(axis=1) / GRID, margin
