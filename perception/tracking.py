@@ -24,10 +24,11 @@ def clusters(points: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Split (n, 3) points into groups that do not touch; over a space too wide for that they stay one group."""
     if len(points) < LEAST_POINTS:
         return []
-    lower, upper = points.min(0).astype(float), points.max(0).astype(float)
-    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+    lower, upper = voxels.bounds(points)
+    extent = (upper - lower).tolist()
+    if not all(map(math.isfinite, extent)):
         return []
-    shape = [int(e / CELL) + 1 for e in upper - lower]
+    shape = [int(e / CELL) + 1 for e in extent]
     if math.prod(shape) > MOST_CELLS:
         return [points]
     grid, label = np.empty(shape, np.int32), np.empty(len(points), np.int32)

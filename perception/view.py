@@ -48,6 +48,7 @@ class CameraView:
         height, width = info.intrinsics.height, info.intrinsics.width
         self._depth = np.zeros((height, width), np.uint16)
         self._label = np.zeros((height, width), np.uint8)
+        self._pixels = np.zeros(height * width, np.int32)
         self.label = np.zeros((height, width), np.uint8)
         self._free = np.zeros((height, width), np.uint16)
         self._bridged = np.zeros((height, width), np.uint16)
@@ -64,26 +65,29 @@ class CameraView:
         """Classify a frame. `arm`: capsules at its exposure time; `parts`: where the recipe put parts."""
         c, b, noise = self._config, self.background, self.info.noise_coefficient
         part_T, part_half = part_boxes(tuple(parts))
-        kernels.candidates(frame.depth, b.near, self._depth, self._label)
+        found = kernels.candidates(frame.depth, b.near, self._depth, self._label, self._pixels)
+        pixels = self._pixels[:found]
         kernels.classify(
-            self._depth, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
+            self._depth, pixels, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
             c.robot_margin, noise, c.sigmas, part_T, part_half, c.part_margin, self._lower, self._upper, self._label,
         )  # fmt: skip
-        people = kernels.resolve_edges_and_support(self._depth, self._label, noise, c.sigmas, c.support, self.label)
-        count = self._collect() if people else 0
+        people = kernels.resolve_edges_and_support(
+            self._depth, pixels, self._label, noise, c.sigmas, c.support, self.label
+        )
+        count = self._collect(pixels) if people else 0
         width = c.smallest_object * 1000.0 * min(self.info.intrinsics.fx, self.info.intrinsics.fy)
         kernels.free_depth(
-            self._depth, self.label, c.background_margin * 1000.0, noise, c.sigmas, width,
+            self._depth, pixels, self.label, c.background_margin * 1000.0, noise, c.sigmas, width,
             self._free, self._bridged, self._pooled,
         )  # fmt: skip
         return Seen(frame.exposure, self._cells[: min(count, MAX_CELLS)].copy(), self._pooled, count > MAX_CELLS)
 
-    def _collect(self) -> int:
+    def _collect(self, pixels: NDArray[np.int32]) -> int:
         self._mark += 1
         b = self.background
         return int(
             kernels.collect_points(
-                self._depth, self.label, b.ray_x, b.ray_y, self._T,
+                self._depth, pixels, self.label, b.ray_x, b.ray_y, self._T,
                 self._lower, self._config.cell_size, self._stamp, self._mark, self._cells,
             )
         )  # fmt: skip
