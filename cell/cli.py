@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cell.commands import safety as safety_commands
+
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
 app = typer.Typer(
@@ -41,6 +43,7 @@ SetOption = Annotated[
         "--set", metavar="NAME=VALUE", help="Formula parameter, such as varieties=cube_red,bar_blue. Repeatable."
     ),
 ]
+app.add_typer(safety_commands.app, name="safety")
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder that receives one folder a run.")]
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Recipe file, or its name in the cell's library.")

@@ -15,11 +15,13 @@ import msgspec
 from cell.bus.zeromq import Addresses
 from cell.config import LoadedCell, beside, load_cell
 from cell.options import RunOptions
-from cell.yamlfile import load_yaml
-from safety.config import SafetyConfig, fingerprint
+from safety.acceptance import AcceptanceError, acceptance_faults, load_trusted, trust_path
+from safety.config import SafetyConfig, fingerprint, load_safety
 
 WORLD, PERCEPTION, SUPERVISOR, CONTROLLER, ARM = "twin", "perception", "supervisor", "controller", "arm"
 LEDGER, RECORDER, OPERATOR = "ledger", "recorder", "operator"
+NO_ARM = "null"
+"""The driver that moves nothing."""
 
 
 class SessionError(Exception):
@@ -65,6 +67,13 @@ class Session:
         return bytes.fromhex(self.file.key)
 
     @property
+    def simulation_only(self) -> bool:
+        """Nothing real is moved: the arm is simulated, or its driver moves nothing."""
+        config = self.cell.config
+        simulated = config.world is not None and config.robot.driver == config.world.driver
+        return simulated or config.robot.driver == NO_ARM
+
+    @property
     def node_names(self) -> tuple[str, ...]:
         """All nodes, in the order in which they step."""
         cameras = [] if self.file.perception == "surface" else [f"camera.{c.name}" for c in self.cell.config.cameras]
@@ -78,7 +87,7 @@ class Session:
 
 def read_safety(cell: LoadedCell) -> SafetyConfig:
     """Read the safety configuration of a cell. Raises FileErrors with every fault."""
-    return load_yaml(cell.safety_path, SafetyConfig)
+    return load_safety(cell.safety_path, cell.config.workcell.person_volume)
 
 
 def session_fingerprint(cell: LoadedCell, safety: SafetyConfig) -> str:
@@ -132,7 +141,22 @@ def new_session(options: RunOptions, directory: Path, attended: bool = False) ->
         bus=tempfile.mkdtemp(prefix="cell-") if options.mode == "live" else "",
         attended=attended,
     )
-    return Session(file, cell, safety)
+    session = Session(file, cell, safety)
+    _check_acceptance(session)
+    return session
+
+
+def _check_acceptance(session: Session) -> None:
+    """A real arm moves only by a safety configuration that two safety engineers have signed as it is now."""
+    if session.simulation_only:
+        return
+    path = session.cell.safety_path
+    try:
+        faults = acceptance_faults(path, session.safety, load_trusted(trust_path(path)))
+    except AcceptanceError as error:
+        faults = [str(error)]
+    if faults:
+        raise SessionError("\n".join(["a real arm is not moved by this safety configuration:", *faults]))
 
 
 def _check_delays(cell: LoadedCell, safety: SafetyConfig) -> None:
@@ -172,7 +196,9 @@ def load_session(path: Path) -> Session:
     safety = read_safety(cell)
     if session_fingerprint(cell, safety) != file.fingerprint:
         raise SessionError(f"{file.cell} or its safety file changed since the launch: start the cell again")
-    return Session(file, cell, safety)
+    session = Session(file, cell, safety)
+    _check_acceptance(session)
+    return session
 
 
 def entry_point(group: str, name: str) -> Any:

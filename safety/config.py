@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from robots.workcell import Strict
-from safety.separation import FAST_APPROACH, SLOW_APPROACH, intrusion_distance
+from cell.yamlfile import Document, FileError, FileErrors, read_yaml
+from robots.workcell import Strict, Vector
+from safety.contact import ContactLimits, default_limits, limits_fingerprint, load_limits
+from safety.separation import FAST_APPROACH, NEAR, SLOW_APPROACH, intrusion_distance
+from safety.zones import ZoneConfig, zone_faults
 
 Seconds = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Metres = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
@@ -58,6 +62,25 @@ class HumanSpeed(Strict):
         return self
 
 
+class ContactConfig(Strict):
+    """What the calculation of contact rests on, apart from the zones where it is permitted."""
+
+    limits: Annotated[str, Field(min_length=1)] | None = None
+    """File of biomechanical limits beside the safety.yaml; left out: the package's."""
+    limits_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Its fingerprint, so that the file is part of what is signed."""
+    contact_area_mm2: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
+    """Smallest area with which arm and tool can touch, as measured and declared; left out: pressures are not used."""
+    load: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
+    """Heaviest part and whatever the arm's model does not contain, kg."""
+
+    @model_validator(mode="after")
+    def _together(self) -> ContactConfig:
+        if (self.limits is None) != (self.limits_sha256 is None):
+            raise ValueError("limits and limits_sha256 belong together")
+        return self
+
+
 class SafetyConfig(Strict):
     """One safety.yaml."""
 
@@ -76,6 +99,8 @@ class SafetyConfig(Strict):
     """After a protective stop the way must have been clear for so long before the arm goes on by itself, s."""
     restart_limit: Annotated[float, Field(ge=0.02, le=1.0)] = 0.05
     """... and the permitted rate must be at least this."""
+    zones: ZoneConfig = ZoneConfig()
+    contact: ContactConfig = ContactConfig()
     sources: dict[str, str] = {}
     """Where each figure comes from; for the reader and the report."""
 
@@ -93,6 +118,77 @@ class SafetyConfig(Strict):
     def intrusion(self) -> float:
         """C, m."""
         return intrusion_distance(self.detection_capability_mm) if self.C is None else self.C
+
+    @property
+    def people_covered(self) -> str:
+        """Which people the figures cover, and which they do not: for the report."""
+        slow, fast = self.human.slow, self.human.fast
+        standard = slow == SLOW_APPROACH and fast == FAST_APPROACH
+        origin = "the speeds of ISO 13855" if standard else "raised above the speeds of ISO 13855 (1.6 and 2.0 m/s)"
+        hands = "below" if fast < WORK_HANDS else "not below"
+        return (
+            f"Covered: people of 14 years and more whose body and limbs approach at up to {slow:g} m/s, and up to "
+            f"{fast:g} m/s within {NEAR:g} m of the arm ({origin}). Not covered: anything faster, such as running, "
+            f"jumping, falling and throwing. Hands recorded at work reach {WORK_HANDS} m/s, at building work "
+            f"{BUILDING_HANDS} m/s; the configured {fast:g} m/s lie {hands} the former. What is seen to be faster is "
+            f"counted, not prevented."
+        )
+
+
+WORK_HANDS = 2.6
+"""Fastest hand in recorded work at a bench, m/s; the 99th percentile is 1.4 (recorded motion, own evaluation)."""
+BUILDING_HANDS = 4.9
+"""The same for building work."""
+
+
+def load_safety(path: Path, volume: tuple[Vector, Vector] | None = None) -> SafetyConfig:
+    """Read a safety configuration and check it as a whole.
+
+    volume: lower and upper corner of the space in which people are looked for; left out: zones are not checked for
+    gaps. Raises FileErrors with every fault, each with line and field.
+    """
+    document = read_yaml(path)
+    config = document.parse(SafetyConfig)
+    errors = [*_zone_errors(config, document, volume), *_contact_errors(config, document, path)]
+    if errors:
+        raise FileErrors(errors)
+    return config
+
+
+def contact_limits(config: SafetyConfig, path: Path) -> ContactLimits:
+    """Return the biomechanical limits a configuration (read from `path`) uses. Raises FileErrors."""
+    if config.contact.limits is None:
+        return default_limits()
+    return load_limits(path.parent / config.contact.limits)
+
+
+def _zone_errors(config: SafetyConfig, document: Document, volume: tuple[Vector, Vector] | None) -> list[FileError]:
+    zones = config.zones
+    if volume is None:
+        zones = zones.model_copy(update={"elsewhere": zones.elsewhere or "ssm"})
+    lower, upper = volume if volume is not None else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return [document.error(("zones", *fault.path), fault.text) for fault in zone_faults(zones, lower, upper)]
+
+
+def _contact_errors(config: SafetyConfig, document: Document, path: Path) -> list[FileError]:
+    """The file of limits must be the one that was signed, and know the regions of the zones."""
+    try:
+        limits = contact_limits(config, path)
+        if config.contact.limits is not None:
+            found = limits_fingerprint(path.parent / config.contact.limits)
+            if found != config.contact.limits_sha256:
+                text = f"{config.contact.limits} has another fingerprint: {found}"
+                return [document.error(("contact", "limits_sha256"), text, remedy="Check what changed, sign anew")]
+    except FileErrors as caught:
+        return caught.errors
+    errors = []
+    for i, zone in enumerate(config.zones.volumes):
+        for k, region in enumerate(zone.contact.regions if zone.contact is not None else ()):
+            if region not in limits.regions or not limits.regions[region].contact:
+                at = ("zones", "volumes", i, "contact", "regions", k)
+                known = ", ".join(name for name, body in limits.regions.items() if body.contact)
+                errors.append(document.error(at, f"contact with {region} is unknown or not permitted", known))
+    return errors
 
 
 def fingerprint(*parts: Any) -> str:
