@@ -49,7 +49,7 @@ class Tracker:
         free = list(self._tracks)
         updated: list[tuple[Track, float]] = []
         for group in sorted(clusters(points), key=len, reverse=True):
-            centre = group.mean(0)
+            centre = voxels.centroid(group)
             match = min(free, key=lambda pair: float(np.linalg.norm(centre - pair[0].position)), default=None)
             if match is not None and np.linalg.norm(centre - match[0].position) <= FARTHEST_STEP:
                 free.remove(match)
@@ -62,7 +62,7 @@ class Tracker:
         self._tracks = updated + [(track, seen) for track, seen in free if t - seen < 0.5]
         return [track for track, _ in updated]
 
-    def _follow(self, old: Track, seen: float, centre: NDArray[np.float32], t: float, points: int) -> Track:
+    def _follow(self, old: Track, seen: float, centre: NDArray[np.float64], t: float, points: int) -> Track:
         dt = max(t - seen, 1e-3)
         measured = np.clip((centre - np.asarray(old.position)) / dt, -FASTEST, FASTEST)
         velocity = 0.7 * np.asarray(old.velocity) + 0.3 * measured

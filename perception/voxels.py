@@ -315,3 +315,13 @@ def bounds(points: F32) -> F64:
         if not finite:
             out[:, k] = np.nan
     return out
+
+
+@njit(cache=True, nogil=True)
+def centroid(points: F32) -> F64:
+    """(3,) mean of (n, 3) points."""
+    out = np.zeros(3)
+    for p in range(points.shape[0]):
+        for k in range(3):
+            out[k] += points[p, k]
+    return out / points.shape[0]
