@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception import kernels
-from perception.background import Background, build_background
+from perception.background import Background, build_background, leaving_depth
 from perception.config import PerceptionConfig
 from perception.contract import CameraInfo, ExpectedPart, Frame
 from robots.workcell import Workcell
@@ -55,6 +55,8 @@ class CameraView:
         self._pooled = np.zeros(((height + 3) // 4, (width + 3) // 4), np.uint16)
         self._lower = np.asarray(workcell.person_volume[0], float)
         self._upper = np.asarray(workcell.person_volume[1], float)
+        # What lies beyond the volume needs no closer look than a static surface.
+        self._near = np.minimum(self.background.near, leaving_depth(info, self._lower, self._upper))
         extent = self._upper - self._lower
         cells = np.ceil(extent / config.cell_size).astype(int)
         self._stamp = np.zeros((int(cells[0]), int(cells[1]), int(cells[2])), np.int32)
@@ -65,7 +67,7 @@ class CameraView:
         """Classify a frame. `arm`: capsules at its exposure time; `parts`: where the recipe put parts."""
         c, b, noise = self._config, self.background, self.info.noise_coefficient
         part_T, part_half = part_boxes(tuple(parts))
-        found = kernels.candidates(frame.depth, b.near, self._depth, self._label, self._pixels)
+        found = kernels.candidates(frame.depth, self._near, self._depth, self._label, self._pixels)
         pixels = self._pixels[:found]
         kernels.classify(
             self._depth, pixels, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
