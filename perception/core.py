@@ -182,8 +182,9 @@ class PointFusion:
         frame = max(fresh, key=lambda f: f.exposure)
         self._last = frame
         self._seq += 1
+        # One bad point makes all of it a single NaN.
         cells = merge_cells(frame.points, self._config.cell_size)
-        finite = bool(np.all(np.isfinite(cells)))
+        finite = not len(cells) or bool(np.isfinite(cells[0]).all())
         balls = _balls(cells, 0.5 * math.sqrt(3.0) * self._config.cell_size)
         reason = "" if self.confirmed else "nobody has confirmed since start that the cell is clear"
         if len(balls) > self._config.max_balls or not finite:

@@ -67,23 +67,30 @@ def _fill_hole(depth: U16, v: int, u: int) -> np.uint16:
 
 
 @njit(cache=True, nogil=True)
-def candidates(depth: U16, near: U16, filled: U16, label: U8) -> None:
+def candidates(depth: U16, near: U16, filled: U16, label: U8, pixels: I32) -> int:
     """Label every pixel UNKNOWN, BACKGROUND or PERSON, the last for whatever is nearer than the background.
 
     depth, near: (h, w) mm; a valid pixel not nearer than `near` is background. An isolated invalid pixel takes the
-    depth of its nearest neighbour; `filled` is the picture with those.
+    depth of its nearest neighbour; `filled` is the picture with those. pixels: (h * w,), receives row << 16 | column
+    of every pixel that is not background, in order: nothing after this looks at the others. Returns their number.
     """
     rows, columns = depth.shape
+    n = 0
     for v in range(rows):
         for u in range(columns):
             z = depth[v, u]
             filled[v, u] = z
             label[v, u] = BACKGROUND if z >= near[v, u] else PERSON
         for u in range(columns):
+            if label[v, u] == BACKGROUND:
+                continue
             if depth[v, u] == 0:
                 z = _fill_hole(depth, v, u)
                 filled[v, u] = z
                 label[v, u] = UNKNOWN if z == 0 else BACKGROUND if z >= near[v, u] else PERSON
+            pixels[n] = v << 16 | u
+            n += label[v, u] != BACKGROUND
+    return n
 
 
 @njit(cache=True, nogil=True)
@@ -133,6 +140,7 @@ def _near_box(x: float, y: float, z: float, more: float, bounds: F64) -> bool:
 @njit(cache=True, nogil=True)
 def classify(
     depth: U16,
+    pixels: I32,
     ray_x: F32,
     ray_y: F32,
     T: F64,
@@ -154,31 +162,28 @@ def classify(
     Points outside the person volume lower..upper count as background: the ray is free on its way through the volume,
     and what comes in does so through the entries of the possible-space map.
 
-    depth: (h, w) mm. ray_x, ray_y: (w,), (h,) tangents. T: (4, 4) camera to base. cap_*: link capsules at exposure
-    time, base frame. The robot's margin is margin + sigmas * noise * z^2 (FACTS: a fixed margin gives false stops,
-    three sigmas do not). part_T: (n, 4, 4) base to part; part_half: (n, 3) half edge lengths.
+    depth: (h, w) mm. pixels: as `candidates` wrote them. ray_x, ray_y: (w,), (h,) tangents. T: (4, 4) camera to base.
+    cap_*: link capsules at exposure time, base frame. The robot's margin is margin + sigmas * noise * z^2 (a
+    fixed margin gives false stops, three sigmas do not). part_T: (n, 4, 4) base to part; part_half: (n, 3) half edges.
     """
-    rows, columns = depth.shape
     bounds = _capsule_bounds(cap_a, cap_b, cap_r)
-    for v in range(rows):
-        for u in range(columns):
-            if label[v, u] != PERSON:
-                continue
-            z = depth[v, u] * 0.001
-            cx, cy = ray_x[u] * z, ray_y[v] * z
-            x = T[0, 0] * cx + T[0, 1] * cy + T[0, 2] * z + T[0, 3]
-            y = T[1, 0] * cx + T[1, 1] * cy + T[1, 2] * z + T[1, 3]
-            w = T[2, 0] * cx + T[2, 1] * cy + T[2, 2] * z + T[2, 3]
-            if x < lower[0] or y < lower[1] or w < lower[2] or x > upper[0] or y > upper[1] or w > upper[2]:
-                label[v, u] = BACKGROUND
-                continue
-            slack = sigmas * noise * z * z
-            if _near_box(x, y, w, margin + slack, bounds) and _in_capsules(
-                x, y, w, margin + slack, cap_a, cap_b, cap_r
-            ):
-                label[v, u] = ROBOT
-            elif _in_boxes(x, y, w, part_margin + slack, part_T, part_half):
-                label[v, u] = PART
+    for code in pixels:
+        v, u = code >> 16, code & 0xFFFF
+        if label[v, u] != PERSON:
+            continue
+        z = depth[v, u] * 0.001
+        cx, cy = ray_x[u] * z, ray_y[v] * z
+        x = T[0, 0] * cx + T[0, 1] * cy + T[0, 2] * z + T[0, 3]
+        y = T[1, 0] * cx + T[1, 1] * cy + T[1, 2] * z + T[1, 3]
+        w = T[2, 0] * cx + T[2, 1] * cy + T[2, 2] * z + T[2, 3]
+        if x < lower[0] or y < lower[1] or w < lower[2] or x > upper[0] or y > upper[1] or w > upper[2]:
+            label[v, u] = BACKGROUND
+            continue
+        slack = sigmas * noise * z * z
+        if _near_box(x, y, w, margin + slack, bounds) and _in_capsules(x, y, w, margin + slack, cap_a, cap_b, cap_r):
+            label[v, u] = ROBOT
+        elif _in_boxes(x, y, w, part_margin + slack, part_T, part_half):
+            label[v, u] = PART
 
 
 @njit(cache=True, nogil=True)
@@ -203,32 +208,43 @@ def _look_round(depth: U16, label: U8, v: int, u: int, noise: float, sigmas: flo
 
 
 @njit(cache=True, nogil=True)
-def resolve_edges_and_support(depth: U16, label: U8, noise: float, sigmas: float, support: int, out: U8) -> int:
+def resolve_edges_and_support(
+    depth: U16, pixels: I32, label: U8, noise: float, sigmas: float, support: int, out: U8
+) -> int:
     """Second pass over person pixels: mixed pixels at the robot's outline become EDGE, unsupported ones UNKNOWN.
 
     A person pixel needs `support` neighbours of 8 that are person pixels too and agree in depth. A pixel that lies
     behind a robot pixel beside it is EDGE. Returns the number of person pixels left.
     """
-    rows, columns = depth.shape
     count = 0
     out[:, :] = label
-    for v in range(rows):
-        for u in range(columns):
-            if label[v, u] != PERSON:
-                continue
-            agree, edge = _look_round(depth, label, v, u, noise, sigmas)
-            if edge:
-                out[v, u] = EDGE
-            elif agree < support:
-                out[v, u] = UNKNOWN
-            else:
-                count += 1
+    for code in pixels:
+        v, u = code >> 16, code & 0xFFFF
+        if label[v, u] != PERSON:
+            continue
+        agree, edge = _look_round(depth, label, v, u, noise, sigmas)
+        if edge:
+            out[v, u] = EDGE
+        elif agree < support:
+            out[v, u] = UNKNOWN
+        else:
+            count += 1
     return count
 
 
 @njit(cache=True, nogil=True)
 def collect_points(
-    depth: U16, label: U8, ray_x: F32, ray_y: F32, T: F64, lower: F64, size: float, stamp: I32, mark: int, out: F32
+    depth: U16,
+    pixels: I32,
+    label: U8,
+    ray_x: F32,
+    ray_y: F32,
+    T: F64,
+    lower: F64,
+    size: float,
+    stamp: I32,
+    mark: int,
+    out: F32,
 ) -> int:
     """Write the centres of the cells of `size` that person pixels fall into; one entry a cell.
 
@@ -236,75 +252,55 @@ def collect_points(
     entries of the possible-space map already count as occupied. Returns how many cells there are; more than
     len(out) means overflow, which the caller must treat as "cannot see".
     """
-    rows, columns = depth.shape
     n = 0
     inverse = 1.0 / size
-    for v in range(rows):
-        for u in range(columns):
-            if label[v, u] != PERSON:
-                continue
-            z = depth[v, u] * 0.001
-            cx, cy = ray_x[u] * z, ray_y[v] * z
-            i = int(np.floor((T[0, 0] * cx + T[0, 1] * cy + T[0, 2] * z + T[0, 3] - lower[0]) * inverse))
-            j = int(np.floor((T[1, 0] * cx + T[1, 1] * cy + T[1, 2] * z + T[1, 3] - lower[1]) * inverse))
-            k = int(np.floor((T[2, 0] * cx + T[2, 1] * cy + T[2, 2] * z + T[2, 3] - lower[2]) * inverse))
-            if i < 0 or j < 0 or k < 0 or i >= stamp.shape[0] or j >= stamp.shape[1] or k >= stamp.shape[2]:
-                continue
-            if stamp[i, j, k] == mark:
-                continue
-            stamp[i, j, k] = mark
-            if n < out.shape[0]:
-                out[n, 0] = lower[0] + (i + 0.5) * size
-                out[n, 1] = lower[1] + (j + 0.5) * size
-                out[n, 2] = lower[2] + (k + 0.5) * size
-            n += 1
+    for code in pixels:
+        v, u = code >> 16, code & 0xFFFF
+        if label[v, u] != PERSON:
+            continue
+        z = depth[v, u] * 0.001
+        cx, cy = ray_x[u] * z, ray_y[v] * z
+        i = int(np.floor((T[0, 0] * cx + T[0, 1] * cy + T[0, 2] * z + T[0, 3] - lower[0]) * inverse))
+        j = int(np.floor((T[1, 0] * cx + T[1, 1] * cy + T[1, 2] * z + T[1, 3] - lower[1]) * inverse))
+        k = int(np.floor((T[2, 0] * cx + T[2, 1] * cy + T[2, 2] * z + T[2, 3] - lower[2]) * inverse))
+        if i < 0 or j < 0 or k < 0 or i >= stamp.shape[0] or j >= stamp.shape[1] or k >= stamp.shape[2]:
+            continue
+        if stamp[i, j, k] == mark:
+            continue
+        stamp[i, j, k] = mark
+        if n < out.shape[0]:
+            out[n, 0] = lower[0] + (i + 0.5) * size
+            out[n, 1] = lower[1] + (j + 0.5) * size
+            out[n, 2] = lower[2] + (k + 0.5) * size
+        n += 1
     return n
 
 
 @njit(cache=True, nogil=True)
-def _bridge(before: int, after: int, length: int, width: float) -> np.uint16:
-    """Depth (mm) up to which an unknown run of `length` pixels between two pixels free to `before` and `after` is free.
+def _unknown(kind: np.uint8) -> bool:
+    return kind == UNKNOWN or kind == EDGE
+
+
+@njit(cache=True, nogil=True)
+def _bridge(label: U8, free: U16, v: int, u: int, dv: int, du: int, width: float, out: U16) -> None:
+    """Bridge the unknown run that begins at (v, u) along (dv, du), if it begins there and ends inside the picture.
 
     An object of at least the smallest detectable size that hides behind a run of n pixels lies beyond `width` / n: any
     nearer it would stand out on both sides, where the line is known to be free up to the nearer end's depth.
     """
-    return np.uint16(min(min(float(before), float(after)), min(width / length, 65535.0)))
-
-
-@njit(cache=True, nogil=True)
-def _bridge_row(label: U8, free: U16, width: float, out: U16) -> None:
-    """Bridge the unknown runs of one row that end inside it."""
-    start = -1
-    for i in range(label.shape[0]):
-        unknown = label[i] == UNKNOWN or label[i] == EDGE
-        if unknown and start < 0:
-            start = i
-        elif not unknown and start >= 0:
-            if start > 0:
-                least = _bridge(free[start - 1], free[i], i - start, width)
-                for k in range(start, i):
-                    out[k] = max(out[k], least)
-            start = -1
-
-
-@njit(cache=True, nogil=True)
-def _bridge_columns(label: U8, free: U16, width: float, out: U16) -> None:
-    """Bridge the unknown runs of all columns that end inside them, row by row: `start` is where each one's began."""
     rows, columns = label.shape
-    start = np.full(columns, -1, np.int32)
-    for v in range(rows):
-        for u in range(columns):
-            unknown = label[v, u] == UNKNOWN or label[v, u] == EDGE
-            if unknown:
-                if start[u] < 0:
-                    start[u] = v
-            elif start[u] >= 0:
-                first = start[u]
-                start[u] = -1
-                if first > 0:
-                    least = _bridge(free[first - 1, u], free[v, u], v - first, width)
-                    for k in range(first, v):
-                        out[k, u] = max(out[k, u], least)
+    if v < dv or u < du or _unknown(label[v - dv, u - du]):
+        return
+    length = 1
+    while v + length * dv < rows and u + length * du < columns and _unknown(label[v + length * dv, u + length * du]):
+        length += 1
+    y, x = v + length * dv, u + length * du
+    if y >= rows or x >= columns:
+        return
+    ends = min(float(free[v - dv, u - du]), float(free[y, x]))
+    least = np.uint16(min(ends, width / length))
+    for k in range(length):
+        out[v + k * dv, u + k * du] = max(out[v + k * dv, u + k * du], least)
 
 
 @njit(cache=True, nogil=True)
@@ -327,6 +323,7 @@ def _pool(picture: U16, out: U16) -> None:
 @njit(cache=True, nogil=True)
 def free_depth(
     depth: U16,
+    pixels: I32,
     label: U8,
     margin_mm: float,
     noise: float,
@@ -341,21 +338,24 @@ def free_depth(
     Background pixels are free all the way to the static surface (FREE_ALL: what hides behind static surfaces is
     handled by each voxel's own static visibility). Unknown and edge pixels are free for nothing of their own; narrow
     runs of them, along rows or columns, are bridged as far as nothing of the smallest detectable size could hide
-    there. width_mm: that size times the focal length in pixels. free, bridged: (h, w) scratch.
+    there. pixels: as `candidates` wrote them; width_mm: that size times the focal length in pixels; free, bridged:
+    (h, w) scratch.
     """
-    rows, columns = depth.shape
-    for v in range(rows):
-        for u in range(columns):
-            kind = label[v, u]
-            free[v, u] = FREE_ALL if kind == BACKGROUND or kind == PART else np.uint16(0)
-        for u in range(columns):
-            kind = label[v, u]
-            if kind == ROBOT or kind == PERSON:
-                z = float(depth[v, u])
-                free[v, u] = np.uint16(max(0.0, z - margin_mm - sigmas * noise * (z * 0.001) * z))
-        bridged[v] = free[v]
-        _bridge_row(label[v], free[v], width_mm, bridged[v])
-    _bridge_columns(label, free, width_mm, bridged)
+    free[:, :] = FREE_ALL
+    for code in pixels:
+        v, u = code >> 16, code & 0xFFFF
+        kind = label[v, u]
+        if _unknown(kind):
+            free[v, u] = 0
+        elif kind == ROBOT or kind == PERSON:
+            z = float(depth[v, u])
+            free[v, u] = np.uint16(max(0.0, z - margin_mm - sigmas * noise * (z * 0.001) * z))
+    bridged[:, :] = free
+    for code in pixels:
+        v, u = code >> 16, code & 0xFFFF
+        if _unknown(label[v, u]):
+            _bridge(label, free, v, u, 0, 1, width_mm, bridged)
+            _bridge(label, free, v, u, 1, 0, width_mm, bridged)
     _pool(bridged, pooled)
 
 

@@ -24,10 +24,11 @@ def clusters(points: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Split (n, 3) points into groups that do not touch; over a space too wide for that they stay one group."""
     if len(points) < LEAST_POINTS:
         return []
-    lower, upper = points.min(0).astype(float), points.max(0).astype(float)
-    if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
+    lower, upper = voxels.bounds(points)
+    extent = (upper - lower).tolist()
+    if not all(map(math.isfinite, extent)):
         return []
-    shape = [int(e / CELL) + 1 for e in upper - lower]
+    shape = [int(e / CELL) + 1 for e in extent]
     if math.prod(shape) > MOST_CELLS:
         return [points]
     grid, label = np.empty(shape, np.int32), np.empty(len(points), np.int32)
@@ -48,7 +49,7 @@ class Tracker:
         free = list(self._tracks)
         updated: list[tuple[Track, float]] = []
         for group in sorted(clusters(points), key=len, reverse=True):
-            centre = group.mean(0)
+            centre = voxels.centroid(group)
             match = min(free, key=lambda pair: float(np.linalg.norm(centre - pair[0].position)), default=None)
             if match is not None and np.linalg.norm(centre - match[0].position) <= FARTHEST_STEP:
                 free.remove(match)
@@ -61,7 +62,7 @@ class Tracker:
         self._tracks = updated + [(track, seen) for track, seen in free if t - seen < 0.5]
         return [track for track, _ in updated]
 
-    def _follow(self, old: Track, seen: float, centre: NDArray[np.float32], t: float, points: int) -> Track:
+    def _follow(self, old: Track, seen: float, centre: NDArray[np.float64], t: float, points: int) -> Track:
         dt = max(t - seen, 1e-3)
         measured = np.clip((centre - np.asarray(old.position)) / dt, -FASTEST, FASTEST)
         velocity = 0.7 * np.asarray(old.velocity) + 0.3 * measured

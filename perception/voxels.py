@@ -299,3 +299,29 @@ def label_clusters(points: F32, lower: F64, size: float, grid: I32, stack: I32, 
                                 tail += 1
         label[p] = grid[cell[p, 0], cell[p, 1], cell[p, 2]] - 1
     return count
+
+
+@njit(cache=True, nogil=True)
+def bounds(points: F32) -> F64:
+    """(2, 3) least and greatest coordinates of (n, 3) points; NaN along an axis where any is not finite."""
+    out = np.empty((2, 3))
+    out[0], out[1] = np.inf, -np.inf
+    for k in range(3):
+        finite = True
+        for p in range(points.shape[0]):
+            value = points[p, k]
+            finite &= np.isfinite(value)
+            out[0, k], out[1, k] = min(out[0, k], value), max(out[1, k], value)
+        if not finite:
+            out[:, k] = np.nan
+    return out
+
+
+@njit(cache=True, nogil=True)
+def centroid(points: F32) -> F64:
+    """(3,) mean of (n, 3) points."""
+    out = np.zeros(3)
+    for p in range(points.shape[0]):
+        for k in range(3):
+            out[k] += points[p, k]
+    return out / points.shape[0]

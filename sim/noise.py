@@ -182,6 +182,22 @@ def _degrade(
             out[y, x] = np.uint16(np.int32(measured[x] + _HALF)) if there else np.uint16(0)
 
 
+@njit(cache=True, nogil=True)
+def _scatter(points: F32, sigma: float, seed: np.uint64, frame: np.uint64, quantile: F32) -> None:
+    state = _mixed(_mixed(seed) + frame)
+    rows, columns = points.shape
+    for i in range(rows):
+        bits = _mixed(state + np.uint64(i) * np.uint64(0x9E3779B97F4A7C15))
+        for k in range(columns):
+            points[i, k] += sigma * quantile[bits & np.uint64(0xFFFF)]
+            bits = bits >> np.uint64(16)
+
+
+def scatter(points: F32, sigma: float, seed: int, frame: int) -> None:
+    """Add normal noise of `sigma` (m) to each coordinate of (n, 3) points in place, from seed, frame and row alone."""
+    _scatter(points, sigma, np.uint64(seed), np.uint64(frame), _QUANTILES)
+
+
 class DepthNoise:
     """Turns perfect depth (m) into delivered depth (uint16 mm). Deterministic per (seed, frame number)."""
 

@@ -32,6 +32,9 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
 
+_WORLD: F64 = np.eye(4)[None]
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _to_camera(vertices: F32, owner: I32, matrices: F64, out: F64) -> None:
     """Vertices (n, 3) into the camera's frame, each by the matrix (3, 4) of its `owner`."""
@@ -64,17 +67,17 @@ def _triangle(
         area = -area
     if not area > 0.0:
         return
-    slope_x = ((i1 - i0) * (y2 - y0) - (i2 - i0) * (y1 - y0)) / area
-    slope_y = ((i2 - i0) * (x1 - x0) - (i1 - i0) * (x2 - x0)) / area
+    unit = 1.0 / area
+    slope_x = ((i1 - i0) * (y2 - y0) - (i2 - i0) * (y1 - y0)) * unit
+    slope_y = ((i2 - i0) * (x1 - x0) - (i1 - i0) * (x2 - x0)) * unit
     # Rounding at slivers must not leave the range of the corners.
     least, most = np.float32(min(i0, i1, i2)), np.float32(max(i0, i1, i2))
     # Edge k is a x + b y + c = 0, positive inside; it crosses a row at x = p y + q.
     a0, b0, c0 = y0 - y1, x1 - x0, x0 * y1 - x1 * y0
     a1, b1, c1 = y1 - y2, x2 - x1, x1 * y2 - x2 * y1
     a2, b2, c2 = y2 - y0, x0 - x2, x2 * y0 - x0 * y2
-    p0, q0 = -b0 / a0, -c0 / a0
-    p1, q1 = -b1 / a1, -c1 / a1
-    p2, q2 = -b2 / a2, -c2 / a2
+    r0, r1, r2 = -1.0 / a0, -1.0 / a1, -1.0 / a2
+    p0, q0, p1, q1, p2, q2 = b0 * r0, c0 * r0, b1 * r1, c1 * r1, b2 * r2, c2 * r2
     for v in range(int(top), int(bottom) + 1):
         low, high = left, right
         if a0 > 0.0:
@@ -135,10 +138,11 @@ def _clipped(camera: F64, face: I32, lens: F64, tint: np.float32, inverse: F32, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _fill(camera: F64, faces: I32, tints: F32, lens: F64, screen: F64, inverse: F32, tone: F32) -> None:
+def _fill(camera: F64, faces: I32, tints: F32, lens: F64, closed: bool, screen: F64, inverse: F32, tone: F32) -> None:
     """Draw triangles (n, 3) over vertices (m, 3) in the camera's frame.
 
-    tints: (n,); lens: fx, fy, cx, cy; screen: (m, 3) scratch; inverse, tone: (h, w), drawn into.
+    tints: (n,); lens: fx, fy, cx, cy; closed: the triangles are counter-clockwise from outside and leave no way to
+    see their backs, so that those are skipped; screen: (m, 3) scratch; inverse, tone: (h, w), drawn into.
     """
     for i in range(camera.shape[0]):
         z = camera[i, 2]
@@ -155,6 +159,9 @@ def _fill(camera: F64, faces: I32, tints: F32, lens: F64, screen: F64, inverse: 
         a, b, c = screen[faces[f, 0]], screen[faces[f, 1]], screen[faces[f, 2]]
         hidden = (a[2] == 0.0) + (b[2] == 0.0) + (c[2] == 0.0)
         if hidden == 0:
+            # Rows run downwards: what is counter-clockwise to the eye has a negative area in pixels.
+            if closed and (b[0] - a[0]) * (c[1] - a[1]) > (c[0] - a[0]) * (b[1] - a[1]):
+                continue
             _triangle(a[0], a[1], a[2], b[0], b[1], b[2], c[0], c[1], c[2], tints[f], inverse, tone)
         elif hidden < 3:
             _clipped(camera, faces[f], lens, tints[f], inverse, tone)
@@ -171,7 +178,7 @@ def _depth(inverse: F32, out: F32) -> None:
 class _Meshes:
     """Several meshes in one set of arrays; `owner` says which one's pose a vertex takes."""
 
-    def __init__(self, meshes: list[tuple[F32, I32, tuple[float, float, float]]]) -> None:
+    def __init__(self, meshes: list[tuple[F32, I32, tuple[float, float, float]]], closed: bool = False) -> None:
         starts = np.cumsum([0] + [len(vertices) for vertices, _, _ in meshes])
         self.vertices = np.concatenate([np.zeros((0, 3), np.float32)] + [v.astype(np.float32) for v, _, _ in meshes])
         self.faces = np.concatenate(
@@ -180,6 +187,7 @@ class _Meshes:
         )
         self.owner = np.repeat(np.arange(len(meshes)), np.diff(starts)).astype(np.int32)
         self.tints = np.repeat([luminance(t) for _, _, t in meshes], [len(f) for _, f, _ in meshes]).astype(np.float32)
+        self.closed = closed
         self.camera = np.empty((len(self.vertices), 3))
         self.screen = np.empty((len(self.vertices), 3))
 
@@ -203,7 +211,7 @@ class RasterRenderer:
         self._lens = np.array([view.fx, view.fy, view.cx, view.cy])
         size = (view.height, view.width)
         self._still = np.zeros(size, np.float32), np.zeros(size, np.float32)
-        self._inverse, self._tone = np.zeros(size, np.float32), np.zeros(size, np.float32)
+        self._inverse, self._tone, self._metres = (np.zeros(size, np.float32) for _ in range(3))
         room = _Meshes(furniture(workcell))
         self._mesh(room, np.tile(np.eye(4), (len(room.owner), 1, 1)), *self._still)
         self._parts: tuple[str, ...] | None = None
@@ -213,7 +221,7 @@ class RasterRenderer:
     def _mesh(self, mesh: _Meshes, poses: F64, inverse: F32, tone: F32) -> None:
         matrices = np.ascontiguousarray((self._to_camera @ poses)[:, :3])
         _to_camera(mesh.vertices, mesh.owner, matrices, mesh.camera)
-        _fill(mesh.camera, mesh.faces, mesh.tints, self._lens, mesh.screen, inverse, tone)
+        _fill(mesh.camera, mesh.faces, mesh.tints, self._lens, mesh.closed, mesh.screen, inverse, tone)
 
     def _gather(self, parts: list[PartPose]) -> None:
         """Links first, then parts."""
@@ -226,7 +234,7 @@ class RasterRenderer:
         self._parts = tuple(part.name for part in parts)
 
     def draw(self, scene: Scene, colour: bool) -> Picture:
-        """Draw the scene. Raises ValueError if a colour picture is asked for: only the depth renderer is this cheap."""
+        """Draw the scene; the picture's arrays are drawn over by the next. Raises ValueError for a colour picture."""
         if colour:
             raise ValueError("the rasteriser draws depth only")
         if self._parts != tuple(part.name for part in scene.parts):
@@ -242,13 +250,12 @@ class RasterRenderer:
             if key not in self._people:
                 used, faces = drawn_faces(person.body)
                 blank = np.zeros((len(used), 3), np.float32)
-                self._people[key] = _Meshes([(blank, faces, CLOTHES[key[1]])])
+                self._people[key] = _Meshes([(blank, faces, CLOTHES[key[1]])], closed=True)
             mesh = self._people[key]
             mesh.vertices = posed(person.body, person.bones)
-            self._mesh(mesh, np.eye(4)[None], inverse, tone)
-        depth = np.empty_like(inverse)
-        _depth(inverse, depth)
-        return Picture(depth, tone, None)
+            self._mesh(mesh, _WORLD, inverse, tone)
+        _depth(inverse, self._metres)
+        return Picture(self._metres, tone, None)
 
     def close(self) -> None:
         """Idempotent; nothing to free."""

@@ -6,6 +6,7 @@ import functools
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -14,7 +15,6 @@ from sim.arms import ArmSpec
 from sim.body import load_body, skin
 from sim.contract import BodyPose, PartPose, Scene
 from sim.linkage import Linkage, box_mesh, cylinder_mesh, load_linkage
-from sim.rotations import to_matrix
 from sim.surface import bones_of
 
 F32 = NDArray[np.float32]
@@ -289,10 +289,18 @@ def part_mesh(kind: PartType) -> tuple[F64, NDArray[np.int64]]:
     return box_mesh(list(kind.size))
 
 
+@njit(cache=True, nogil=True)
+def _matrices(rows: F64) -> F64:
+    out = np.zeros((rows.shape[0], 4, 4))
+    for i in range(rows.shape[0]):
+        x, y, z, w = rows[i, 3], rows[i, 4], rows[i, 5], rows[i, 6]
+        out[i, 0, 0], out[i, 0, 1], out[i, 0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)
+        out[i, 1, 0], out[i, 1, 1], out[i, 1, 2] = 2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)
+        out[i, 2, 0], out[i, 2, 1], out[i, 2, 2] = 2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)
+        out[i, 0, 3], out[i, 1, 3], out[i, 2, 3], out[i, 3, 3] = rows[i, 0], rows[i, 1], rows[i, 2], 1.0
+    return out
+
+
 def part_matrices(parts: list[PartPose]) -> F64:
-    """(n, 4, 4) poses of parts."""
-    rows = np.array([part.T_base_part for part in parts])
-    poses = np.tile(np.eye(4), (len(parts), 1, 1))
-    poses[:, :3, 3] = rows[:, :3]
-    poses[:, :3, :3] = to_matrix(rows[:, 3:])
-    return poses
+    """(n, 4, 4) poses of parts; their quaternions are unit ones."""
+    return np.asarray(_matrices(np.array([part.T_base_part for part in parts], dtype=np.float64).reshape(-1, 7)))

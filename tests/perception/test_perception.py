@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from perception.background import leaving_depth, rays
 from perception.clearance import ClearanceMap
 from perception.config import Mount, PerceptionConfig
-from perception.contract import ExpectedPart, FrameMessage, Observation, PointFrame
+from perception.contract import CameraInfo, ExpectedPart, FrameMessage, Observation, PointFrame
 from perception.core import CameraFusion, PointFusion
 from perception.node import decode_frame
 from perception.view import CameraView, Capsules
@@ -71,6 +72,29 @@ def test_empty_cell_has_no_person_in_many_noisy_pictures(workcell: Workcell, con
     view = CameraView(info, workcell, config)
     assert all(len(view.process(frame(info, render(info, workcell, [], s), s, 1.0), NO_ARM, []).points) == 0
                for s in range(60))  # fmt: skip
+
+
+@pytest.mark.parametrize("info", [camera_info(), front_camera()])
+def test_beyond_the_leaving_depth_nothing_is_inside_the_person_volume(info: CameraInfo, workcell: Workcell) -> None:
+    lower, upper = (np.asarray(corner, float) for corner in workcell.person_volume)
+    leaving = leaving_depth(info, lower, upper).astype(float) / 1000.0
+    T = np.asarray(info.T_base_camera).reshape(4, 4)
+    ray_x, ray_y = rays(info.intrinsics)
+    local = np.stack([*np.meshgrid(ray_x, ray_y), np.ones_like(leaving)], -1) @ T[:3, :3].T
+
+    def inside(z: np.ndarray) -> np.ndarray:
+        at = local * z[..., None] + T[:3, 3]
+        return np.asarray(((at >= lower) & (at <= upper)).all(-1))
+
+    met = np.zeros(leaving.shape, bool)
+    for z in np.arange(0.01, 10.0, 0.01):
+        there = inside(np.full_like(leaving, z))
+        assert not (there & (z >= leaving)).any()
+        met |= there
+    assert met.mean() > 0.2
+    # ... and it is no deeper than it must be.
+    just_before = inside(leaving - 0.004)
+    assert just_before[met & (leaving < 65.0)].mean() > 0.95
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

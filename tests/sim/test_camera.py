@@ -297,7 +297,7 @@ def test_the_rasteriser_leaves_no_cracks_between_triangles() -> None:
         faces = np.stack([np.zeros(n), 1 + np.arange(n), 1 + (np.arange(n) + 1) % n], 1).astype(np.int32)
         inverse, tone = np.zeros((60, 80), np.float32), np.zeros((60, 80), np.float32)
         tints = np.full(n, 0.5, np.float32)
-        _fill(camera, faces, tints, np.array([1.0, 1.0, 0.0, 0.0]), np.empty_like(camera), inverse, tone)
+        _fill(camera, faces, tints, np.array([1.0, 1.0, 0.0, 0.0]), False, np.empty_like(camera), inverse, tone)
         assert np.allclose(inverse, 1.0)
         assert (tone == 0.5).all()
 
