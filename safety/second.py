@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -26,15 +27,12 @@ from robots.rates import RateLimits
 from safety.config import SafetyConfig
 from safety.contract import SECOND
 from safety.second_arm import ArmError, ArmGeometry, Course
+from safety.second_sweep import Sweep, distances, places
 
 Array = NDArray[np.float64]
 
-STEP = 0.02
-"""Nominal time between two places of the path that are looked at, s."""
-MOST_PLACES = 60
-BEND = 1.05
-"""A link between two places is no farther from the nearer one than half the straight way, times this, plus ..."""
-ROUNDING = 0.0005
+LONGEST = 1.2
+"""Longest sweep that is looked at, nominal s; a limit that entails more is not admissible."""
 PATH_TOLERANCE = 0.05
 """An arm with a joint farther than this from its path is not on it, rad."""
 OVERSPEED = 1.25
@@ -70,7 +68,7 @@ def refused(reason: str, restartable: bool = True) -> Verdict:
 
 
 class SecondMonitor:
-    """The calculation. Holds nothing from call to call but the course of the present motion."""
+    """The calculation. Holds nothing from call to call but where the links are along the present motion."""
 
     def __init__(self, config: SafetyConfig, model: RobotModel, limits: RateLimits) -> None:
         """`model` gives name, joint limits and torques; where its links are is calculated anew. Raises ArmError."""
@@ -78,6 +76,7 @@ class SecondMonitor:
         self._arm = ArmGeometry(load_description(model.name), model.tool_name)
         self._model = model
         self._rates = limits
+        self._sweep: Sweep | None = None
         self._fixed = config.intrusion + config.Z_d + config.Z_r
 
     def course(self, motion: AcceptedMotion) -> Course:
@@ -127,9 +126,6 @@ class SecondMonitor:
     def _on_course(
         self, now: float, balls: Array, state: RobotState, course: Course, horizon: float, age: float
     ) -> Verdict:
-        q = np.array(state.q)
-        if np.abs(course.positions(np.array([state.progress]))[0] - q).max() > PATH_TOLERANCE:
-            return refused("second channel: the arm is not on its path")
         speed = self._measured_rate(state, course)
         if speed > OVERSPEED:
             return refused("second channel: the arm is faster than its motion")
@@ -137,25 +133,29 @@ class SecondMonitor:
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
         rate = min(max(1.0, speed), max(state.rate, speed) + self._rates.slope_up * delay)
 
+        @cache
         def stop(limit: float) -> tuple[float, float]:
             return self._stop_within(rate, max(0.0, state.rate_slope), limit, horizon, delay, state.progress, course)
 
         time, swept = stop(1.0)
-        if not swept < (MOST_PLACES - 2) * STEP:
-            time, swept = math.inf, (MOST_PLACES - 2) * STEP
-        places: Array = state.progress + np.arange(math.ceil(swept / STEP) + 2, dtype=np.float64) * STEP
-        places = places[: max(2, int(np.searchsorted(places, course.duration)) + 1)]
-        Q = course.positions(places)
-        Q[0] = q
-        widest = self.need(age + (time if math.isfinite(time) else 2.0))
-        left = self._distances(balls, Q, state.held, widest)
+        time, swept = (time, swept) if swept < LONGEST else (2.0, LONGEST)
+        q = np.array(state.q)
+        if np.abs(course.near(state.progress) - q).max() > PATH_TOLERANCE:
+            return refused("second channel: the arm is not on its path")
+        sweep = self._sweep
+        if sweep is None or sweep.course is not course or sweep.held != state.held:
+            sweep = self._sweep = Sweep(self._arm, course, state.held)
+        first, last = places(state.progress, swept)
+        ahead = sweep.stretch(first, last)
+        left = distances(balls, self._links(q, state.held), ahead, self.need(age + time))
 
         def fits(limit: float) -> bool:
             t, s = stop(limit)
-            if not s < (MOST_PLACES - 2) * STEP:
+            if not s < LONGEST:
                 return False
-            last = min(math.ceil(s / STEP), len(left) - 1)
-            return float(left[: last + 1].min()) >= self.need(age + t)
+            # one more, as the first of `left` is the arm's measured place
+            until = places(state.progress, s)[1] - first + 1
+            return float(left[: until + 1].min()) >= self.need(age + t)
 
         limit = _largest(fits, rate)
         limit = limit if limit >= CREEP else 0.0
@@ -199,48 +199,9 @@ class SecondMonitor:
             end = begin + swept
         return time, swept
 
-    def _distances(self, balls: Array, Q: Array, held: PartGeometry | None, widest: float) -> Array:
-        """Least distance (K,) between anyone and the arm at each place, counting what may lie between places.
-
-        Whoever is farther than `widest` from the whole sweep needs no exact figure: they count as that far.
-        """
-        a, b, radii = self._arm.capsules(Q, held)
-        K, m = a.shape[:2]
-        step = np.sqrt(np.maximum(((a[1:] - a[:-1]) ** 2).sum(-1), ((b[1:] - b[:-1]) ** 2).sum(-1)))
-        half = np.full((K, m), ROUNDING)
-        half[1:] += 0.5 * BEND * step
-        half[:-1] = np.maximum(half[:-1], ROUNDING + 0.5 * BEND * step)
-        if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            raise ArmError("a link is nowhere")
-        far = np.full(K, widest)
-        # A ball round each link's sweep: who is outside it by `widest` is out of the question.
-        both = np.concatenate([a, b])
-        middle = 0.5 * (both.min(axis=0) + both.max(axis=0))
-        size = np.sqrt(((both - middle) ** 2).sum(-1)).max(axis=0) + radii + half.max(axis=0)
-        hull = 0.5 * (middle.min(axis=0) + middle.max(axis=0))
-        whole = float((np.sqrt(((middle - hull) ** 2).sum(-1)) + size).max())
-        near = balls[np.sqrt(((balls[:, :3] - hull) ** 2).sum(-1)) - balls[:, 3] < whole + widest]
-        if not len(near):
-            return far
-        gap = np.sqrt(((near[:, None, :3] - middle) ** 2).sum(-1)) - near[:, None, 3] - size
-        ball, link = np.nonzero(gap < widest)
-        if not len(ball):
-            return far
-        x, r = near[ball, :3], near[ball, 3] + radii[link]
-        first = _to_segments(x, a[0, link], b[0, link]) - r
-        moved = np.concatenate([np.zeros((1, m)), np.cumsum(step, axis=0)]) + half
-        # By the triangle inequality no pair changes by more than its link moves: most cannot be the nearest anywhere.
-        least = (first[:, None] - moved[:, link].T).min(axis=1)
-        most = (first[:, None] + moved[:, link].T).max(axis=1).min()
-        keep = least <= min(most, widest)
-        ball, link, x, r = ball[keep], link[keep], x[keep], r[keep]
-        if not len(ball):
-            return far
-        left = far
-        for k in range(K):
-            exact = _to_segments(x, a[k, link], b[k, link]) - r - half[k, link]
-            left[k] = min(widest, float(exact.min()))
-        return left
+    def _links(self, q: Array, held: PartGeometry | None) -> tuple[Array, Array, Array]:
+        a, b, radii = self._arm.capsules(q[None], held)
+        return a[0], b[0], radii
 
     # ------------------------------------------------------------ without a path
 
@@ -249,7 +210,7 @@ class SecondMonitor:
         if state.mode != "manual":
             return refused("second channel: no motion is accepted")
         widest = self.need(time + MANUAL_STOP) + MANUAL_SPEED * (time + MANUAL_STOP)
-        left = float(self._distances(balls, np.array([state.q, state.q]), state.held, widest)[0])
+        left = float(distances(balls, self._links(np.array(state.q), state.held), None, widest)[0])
 
         def fits(limit: float) -> bool:
             return left >= self.need(time + MANUAL_STOP) + MANUAL_SPEED * limit * (time + MANUAL_STOP)
@@ -286,15 +247,6 @@ def _fall(rate: float, to: float, slope: float, down: float, jerk: float, tick: 
     drop = top - to
     fall = drop / down + down / jerk if drop >= down * down / jerk else 2.0 * math.sqrt(drop / jerk)
     return undo + fall + 2.0 * tick, top * (undo + 2.0 * tick) + 0.5 * (top + to) * fall
-
-
-def _to_segments(x: Array, a: Array, b: Array) -> Array:
-    """Distances (n,) of points (n, 3) to segments a-b (n, 3)."""
-    along, to = b - a, x - a
-    length2 = np.maximum((along * along).sum(-1), 1e-18)
-    share = np.clip((along * to).sum(-1) / length2, 0.0, 1.0)
-    gap: Array = np.sqrt(((to - share[:, None] * along) ** 2).sum(-1))
-    return gap
 
 
 class SecondCore:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +28,8 @@ Torque = Callable[[Array, Array, Array], Array]
 JOINT_WINDOW, TORQUE_WINDOW = (0.02, 0.08), (0.05, 0.13)
 """The node brakes with the least of what joints and torques permit from so much behind the arm's place to so much ahead
 of it, in its own sampling; these are a little more, nominal s."""
-PITCH = 0.02
-"""Nominal time between the places where torque is looked at, s."""
+PITCH, TORQUE_PITCH = 0.02, 0.04
+"""Nominal time between the places where joints and torques are looked at, s."""
 TORQUE_SHARE = 0.95
 CAUTION = 0.97
 """Of the braking that was found, so much is counted on."""
@@ -62,26 +63,34 @@ class ArmGeometry:
             raise ArmError(f"{description.name}: the URDF has no joints {', '.join(missing)}")
         self._moving = {known[name]: i + 1 for i, name in enumerate(description.joints)}
         self.dof = len(description.joints)
-        self._steps: list[tuple[Array, Array]] = []
+        steps = np.tile(np.eye(4), (self.dof, 1, 1))
+        turns: list[Array] = []  # of each joint's axis into z
         for i, name in enumerate(description.joints):
             joint = self._by_child[known[name]]
             owner, T = self._walk(joint.parent)
             if owner != i:
                 raise ArmError(f"{description.name}: {name} does not follow the joint before it")
-            self._steps.append((T @ joint.T, joint.axis))
+            turns.append(_upright(joint.axis))
+            steps[i] = T @ joint.T @ turns[i]
+            if i:
+                steps[i] = turns[i - 1].T @ steps[i]
+        self._steps, self._last_turn = steps, turns[-1]
         mount = _matrix(tools[tool].mount.xyz, tools[tool].mount.rpy)
         self._tcp = mount @ _matrix(tools[tool].tcp.xyz, tools[tool].tcp.rpy)
-        owners, ends, radii, names = [], [], [], []
+        found: list[tuple[int, Array, float, str]] = []
         for spec, at_tool in [(s, False) for s in description.capsules] + [(s, True) for s in tools[tool].capsules]:
             owner, T = (self.dof, mount) if at_tool else self._walk(spec.link)
             if owner == 0:
                 continue  # bolted to the floor
-            owners.append(owner)
-            ends.append([T[:3, :3] @ np.array(end) + T[:3, 3] for end in (spec.a, spec.b)])
-            radii.append(spec.radius)
-            names.append(spec.link)
-        self._owners, self._ends = np.array(owners), np.array(ends)
-        self._radii, self.names = np.array(radii), tuple(names)
+            ends = np.array([[*spec.a, 1.0], [*spec.b, 1.0]])
+            found.append((owner, turns[owner - 1].T @ T @ ends.T, spec.radius, spec.link))
+        if [one[0] for one in found] != sorted(one[0] for one in found):
+            raise ArmError(f"{description.name}: capsules must run from the base outwards")
+        self._radii, self.names = np.array([one[2] for one in found]), tuple(one[3] for one in found)
+        # The ends of all capsules of a joint side by side, (4, 2 m).
+        self._ends = [
+            np.hstack([np.empty((4, 0)), *(one[1] for one in found if one[0] == i + 1)]) for i in range(self.dof)
+        ]
 
     def _walk(self, link: str) -> tuple[int, Array]:
         """Number of the joint that moves a link (0: none) and the link's pose in that joint's frame."""
@@ -98,24 +107,29 @@ class ArmGeometry:
 
     def capsules(self, Q: Array, held: PartGeometry | None = None) -> tuple[Array, Array, Array]:
         """Return axis ends a, b (K, m, 3) in the base frame and radii (m,) at Q (K, dof); the held part comes last."""
-        R, p = np.broadcast_to(np.eye(3), (len(Q), 3, 3)), np.zeros((len(Q), 3))
-        owners, ends, radii = self._owners, self._ends, self._radii
+        radii, ends = self._radii, self._ends
         if held is not None:
             part_ends, radius = part_hull(held)
-            in_hand = part_ends @ self._tcp[:3, :3].T + self._tcp[:3, 3]
-            owners, radii = np.append(owners, self.dof), np.append(radii, radius)
-            ends = np.concatenate([ends, in_hand[None]])
-        a, b = np.empty((len(Q), len(owners), 3)), np.empty((len(Q), len(owners), 3))
-        for i, (T, axis) in enumerate(self._steps):
-            p = p + R @ T[:3, 3]
-            R = R @ (T[:3, :3] @ _turn(axis, Q[:, i]))
-            mine = np.flatnonzero(owners == i + 1)
-            if len(mine):
-                a[:, mine] = np.einsum("kij,mj->kmi", R, ends[mine, 0]) + p[:, None]
-                b[:, mine] = np.einsum("kij,mj->kmi", R, ends[mine, 1]) + p[:, None]
-        return a, b, radii
+            in_hand = self._last_turn.T @ self._tcp @ np.vstack([part_ends.T, [1.0, 1.0]])
+            ends = [*ends[:-1], np.hstack([ends[-1], in_hand])]
+            radii = np.append(radii, radius)
+        K = len(Q)
+        spin = np.zeros((self.dof, K, 4, 4))
+        spin[:, :, 0, 0] = spin[:, :, 1, 1] = np.cos(Q).T
+        spin[:, :, 1, 0] = np.sin(Q).T
+        spin[:, :, 0, 1] = -spin[:, :, 1, 0]
+        spin[:, :, 2, 2] = spin[:, :, 3, 3] = 1.0
+        moves = self._steps[:, None] @ spin
+        T = np.eye(4)
+        points = []
+        for i in range(self.dof):
+            T = T @ moves[i]
+            points.append((T @ ends[i])[:, :3])
+        both = np.concatenate(points, axis=2).transpose(0, 2, 1)
+        return np.ascontiguousarray(both[:, 0::2]), np.ascontiguousarray(both[:, 1::2]), radii
 
 
+@lru_cache(maxsize=32)
 def part_hull(part: PartGeometry) -> tuple[Array, float]:
     """Ends (2, 3) in the TCP frame and radius of a capsule, or a ball where that is smaller, that holds a part's box.
 
@@ -157,17 +171,16 @@ class Course:
         if not (math.isfinite(motion.step) and 0.001 <= motion.step <= 0.1):
             raise ArmError("the accepted motion has no sample time")
         self.motion_id = motion.motion_id
-        self._Q = raw.reshape(-1, n).copy()
-        self._h = motion.step
-        self.duration = motion.step * (len(self._Q) - 1)
-        spline = CubicSpline(np.arange(len(self._Q)) * motion.step, self._Q, bc_type="clamped")
-        at = np.arange(0.0, self.duration + PITCH, min(PITCH, motion.step)).clip(0.0, self.duration)
+        Q = raw.reshape(-1, n).copy()
+        self.duration = motion.step * (len(Q) - 1)
+        spline = CubicSpline(np.arange(len(Q)) * motion.step, Q, bc_type="clamped")
+        self._pitch = min(PITCH, motion.step)
+        at = np.arange(0.0, self.duration + self._pitch, self._pitch).clip(0.0, self.duration)
         q, v, acc = spline(at), spline(at, 1), spline(at, 2)
         if (np.abs(v) > v_max * 1.01).any():
             raise ArmError("the accepted motion is faster than the joints are")
-        self._spline = spline
-        self._pitch = min(PITCH, motion.step)
-        coarse = slice(None, None, max(1, round(PITCH / self._pitch)))
+        self._spline, self._q, self._v = spline, q, v
+        coarse = slice(None, None, max(1, round(TORQUE_PITCH / self._pitch)))
         by_torque = _torque_fall(q[coarse], v[coarse], acc[coarse], TORQUE_SHARE * tau_max, torque)
         # Between two places the lower of both counts: one place more on either side.
         by_torque = np.interp(at, at[coarse], _least(by_torque, 1, 1))
@@ -180,10 +193,18 @@ class Course:
         values: Array = self._spline(np.clip(progress, 0.0, self.duration))
         return values
 
+    def near(self, progress: float) -> Array:
+        """Joint positions (n,) at a progress, to a milliradian: linear between the places of a table."""
+        at = min(max(progress / self._pitch, 0.0), len(self._q) - 1.0)
+        low = min(int(at), len(self._q) - 2)
+        row: Array = self._q[low] + (at - low) * (self._q[low + 1] - self._q[low])
+        return row
+
     def speed(self, progress: float) -> Array:
-        """Joint speeds (n,) per unit of rate, rad/s."""
-        values: Array = self._spline(min(max(progress, 0.0), self.duration), 1)
-        return values
+        """Joint speeds (n,) per unit of rate, rad/s, near a progress."""
+        nearest = min(max(round(progress / self._pitch), 0), len(self._v) - 1)
+        row: Array = self._v[nearest]
+        return row
 
     def braking(self, begin: float, end: float) -> float:
         """Fall of the rate, 1/s, that can be counted on everywhere from `begin` to `end` of the progress."""
@@ -224,6 +245,18 @@ def _least(values: Array, behind: int, ahead: int) -> Array:
     padded = np.concatenate([np.full(behind, np.inf), values, np.full(ahead, np.inf)])
     least: Array = np.lib.stride_tricks.sliding_window_view(padded, behind + ahead + 1).min(axis=1)
     return least
+
+
+def _upright(axis: Array) -> Array:
+    """A rotation (4, 4) that takes z into a unit axis."""
+    result = np.eye(4)
+    across = np.cross([0.0, 0.0, 1.0], axis)
+    sine = float(np.linalg.norm(across))
+    if sine >= 1e-12:
+        result[:3, :3] = _turn(across / sine, np.array([math.atan2(sine, float(axis[2]))]))[0]
+    elif axis[2] < 0.0:
+        result[:3, :3] = np.diag([1.0, -1.0, -1.0])
+    return result
 
 
 def _turn(axis: Array, angle: Array) -> Array:

@@ -145,7 +145,7 @@ def test_a_broken_motion_is_refused_and_permits_nothing(broken: dict[str, object
 # ---------------------------------------------------------------- limits
 
 
-@pytest.mark.requirement("SAF-07")
+@pytest.mark.requirement("SEC-01")
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(
     st.integers(0, 11), st.floats(0, 1), st.floats(0, 1), st.floats(0, 3), st.integers(0, 10**6), st.integers(1, 3),
@@ -213,7 +213,7 @@ def test_nobody_there_means_full_rate_and_someone_at_the_arm_means_none() -> Non
     assert second().judge(10.0, observation(np.array([[*tcp, 0.05]])), state, course(0)).limit == 0.0
 
 
-@pytest.mark.requirement("SAF-07")
+@pytest.mark.requirement("SEC-01")
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("column", [0, 1, 2, 3])
 def test_a_point_that_is_no_number_stops_the_arm(bad: float, column: int) -> None:
@@ -328,7 +328,7 @@ def test_after_a_stop_the_way_must_have_been_clear() -> None:
     assert all(bench.step(NOBODY).limit == 0.0 for _ in range(25))
 
 
-@pytest.mark.requirement("SAF-07")
+@pytest.mark.requirement("SEC-01")
 @pytest.mark.parametrize(
     ("change", "restartable"),
     [
