@@ -47,7 +47,7 @@ DEAD = 0.5
 """Data older than this: only a person starts the arm again, s."""
 FUTURE = 0.02
 """Stamps may lie so far in the future, s."""
-HALVINGS = 10
+HALVINGS = 8
 
 
 class Verdict(NamedTuple):
@@ -221,7 +221,7 @@ class SecondMonitor:
 
 
 def _largest(fits: Callable[[float], bool], likely: float) -> float:
-    """Largest limit in [0, 1] that fits, to 0.1 %, from below."""
+    """Largest limit in [0, 1] that fits, to 0.4 %, from below."""
     if fits(1.0):
         return 1.0
     low, high = (likely, 1.0) if likely < 1.0 and fits(likely) else (0.0, 1.0)

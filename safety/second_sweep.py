@@ -16,6 +16,8 @@ STEP = 0.02
 """Nominal time between two places of the path that are looked at, s."""
 WINDOW = 600
 """So many places are worked out at a time; a motion may last for hours."""
+AT_ONCE = 4000
+"""So many pairs are measured in one go."""
 BEND = 1.05
 """A link between two places is no farther from the nearer one than half the straight way, times this, plus ..."""
 ROUNDING = 0.0005
@@ -84,8 +86,11 @@ def distances(
         return far
     x, r, link, first = x[keep], r[keep], link[keep], first[keep]
     far[0] = min(widest, float(first.min()))
-    for k in range(len(a)):
-        far[1 + k] = min(widest, float((_to_segments(x, a[k, link], b[k, link]) - r - half[k, link]).min()))
+    every = max(1, AT_ONCE // len(x))
+    for k in range(0, len(a), every):
+        some = slice(k, k + every)
+        exact = _to_segments(x, a[some, link], b[some, link]) - r - half[some, link]
+        far[1 + k : 1 + k + every] = np.minimum(widest, exact.min(axis=1))
     return far
 
 
@@ -107,21 +112,25 @@ def _near(
     near = balls[np.einsum("ij,ij->i", offset, offset) < reach * reach]
     if not len(near):
         return None
-    gap = near[:, None, :3] - middle
-    limit = near[:, None, 3] + size + widest
-    ball, link = np.nonzero(np.einsum("ijk,ijk->ij", gap, gap) < limit * limit)
+    # |x - m|^2 multiplied out about the common middle: rounding stays below a micrometre, ROUNDING is in `size`.
+    x, m = near[:, :3] - hull, middle - hull
+    square = (x * x).sum(1)[:, None] + (m * m).sum(1) - 2.0 * (x @ m.T)
+    away = np.sqrt(np.maximum(square, 0.0)) - near[:, 3:]
+    # Wherever the arm is, somebody is as near as this; who can never come so near is out of the question too.
+    most = float((away + (0.5 * np.sqrt(((high - low) ** 2).sum(-1)) - radii)).min())
+    ball, link = np.nonzero(away < np.minimum(widest, most) + size)
     if not len(ball):
         return None
     return near[ball, :3], near[ball, 3] + radii[link], link
 
 
 def _to_segments(x: Array, a: Array, b: Array) -> Array:
-    """Distances (n,) of points (n, 3) to segments a-b (n, 3)."""
+    """Distances (..., n) of points (n, 3) to segments a-b (..., n, 3)."""
     along, to = b - a, x - a
-    length2 = np.maximum(np.einsum("ij,ij->i", along, along), 1e-18)
-    share = np.clip(np.einsum("ij,ij->i", along, to) / length2, 0.0, 1.0)
-    rest = to - share[:, None] * along
-    gap: Array = np.sqrt(np.einsum("ij,ij->i", rest, rest))
+    length2 = np.maximum(np.einsum("...i,...i->...", along, along), 1e-18)
+    share = np.clip(np.einsum("...i,...i->...", along, to) / length2, 0.0, 1.0)
+    rest = to - share[..., None] * along
+    gap: Array = np.sqrt(np.einsum("...i,...i->...", rest, rest))
     return gap
 
 
