@@ -11,8 +11,11 @@ from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.leases import LeaseRules
 from robots.model import RobotModel
+from safety.contract import SECOND
 from safety.monitor import Monitor
 from safety.node import SupervisorNode
+from safety.second import SecondCore, SecondMonitor
+from safety.second_node import SecondNode
 from safety.supervisor import SupervisorCore
 
 PERCEPTION_PERIOD = 0.004
@@ -29,6 +32,8 @@ def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1
         return _perception(session, ports)
     if name == SUPERVISOR:
         return _supervisor(session, ports, clock, boot)
+    if name == SECOND:
+        return _second(session, ports, boot)
     if name == ARM:
         return _arm(session, ports)
     if name == CONTROLLER:
@@ -109,6 +114,13 @@ def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
 
 
+def _second(session: Session, ports: Ports, boot: int) -> Node:
+    model = model_of(session)
+    monitor = SecondMonitor(session.safety, model, session.cell.config.robot.rate_limits.limits)
+    core = SecondCore(session.safety, monitor, session.file.fingerprint, boot)
+    return SecondNode(ports, core, monitor, model, session.key, session.safety.reaction.monitor_period)
+
+
 def _arm(session: Session, ports: Ports) -> Node:
     from robots.node import RobotNode
 
@@ -148,7 +160,8 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
     if name == RECORDER:
         from cell.recorder import RecorderNode
 
-        return RecorderNode(ports, session.directory / "flight.mcap")
+        issuers = tuple(session.cell.config.robot.leases.issuers)
+        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers)
     from cell.session import SessionError
 
     raise SessionError(f"there is no node {name!r}; there are {', '.join(session.node_names)}")

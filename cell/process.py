@@ -13,7 +13,15 @@ from cell.bus.ports import BusError, Node
 from cell.session import Session, SessionError, load_session
 from cell.yamlfile import FileErrors
 
-PRIORITY = {"arm": 60, "supervisor": 50, "perception": 40, "twin": 55, "controller": 35, "camera": 30}
+PRIORITY = {
+    "arm": 60,
+    "supervisor": 50,
+    "second_channel": 45,
+    "perception": 40,
+    "twin": 55,
+    "controller": 35,
+    "camera": 30,
+}
 """SCHED_FIFO priorities where the system permits, by the first word of a node's name: the last line before the drives
 comes first. A controller or a camera that is late stops the arm, so both go before what only
 tells or records."""

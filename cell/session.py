@@ -17,6 +17,7 @@ from cell.config import LoadedCell, beside, load_cell
 from cell.options import RunOptions
 from safety.acceptance import AcceptanceError, acceptance_faults, load_trusted, trust_path
 from safety.config import SafetyConfig, fingerprint, load_safety
+from safety.contract import SECOND
 
 WORLD, PERCEPTION, SUPERVISOR, CONTROLLER, ARM = "twin", "perception", "supervisor", "controller", "arm"
 LEDGER, RECORDER, OPERATOR = "ledger", "recorder", "operator"
@@ -78,7 +79,8 @@ class Session:
         """All nodes, in the order in which they step."""
         cameras = [] if self.file.perception == "surface" else [f"camera.{c.name}" for c in self.cell.config.cameras]
         world = [WORLD] if self.cell.config.world is not None else []
-        return (*world, *cameras, PERCEPTION, SUPERVISOR, CONTROLLER, ARM, LEDGER, RECORDER)
+        second = [SECOND] if SECOND in self.cell.config.robot.leases.issuers else []
+        return (*world, *cameras, PERCEPTION, SUPERVISOR, *second, CONTROLLER, ARM, LEDGER, RECORDER)
 
     @property
     def addresses(self) -> Addresses:

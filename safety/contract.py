@@ -7,6 +7,9 @@ import msgspec
 SUPERVISOR = "supervisor"
 """Issuer and node name of the first channel."""
 
+SECOND = "second_channel"
+"""Issuer and node name of the second channel."""
+
 TOPIC_STATUS = "safety.status"
 
 

@@ -1,0 +1,361 @@
+"""The second channel: another calculation of the largest admissible rate, and its own lease.
+
+Written from ISO/TS 15066:2016, 5.5.4.2.3 and ISO 13855:2010 in plain float64 numpy, sharing no code with
+`safety.monitor` and `safety.kernels`. It is diverse calculation, not redundant sensing: both channels rest on the same
+observation, robot state, clock, configuration, robot description and process image of the machine (docs/safety).
+
+The rule: during the time a lease can be obeyed the arm may move at up to the limit L, then it brakes. Wherever a link
+gets on its path in that time, everyone must be farther away than they travel from the observation's reference time to
+the arm's standstill, plus C + Z_d + Z_r.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.contract import Observation
+from robots.contract import AcceptedMotion, PartGeometry, RobotState, SpeedLease
+from robots.description import load_description
+from robots.model import RobotModel
+from robots.rates import RateLimits
+from safety.config import SafetyConfig
+from safety.contract import SECOND
+from safety.second_arm import ArmError, ArmGeometry, Course
+from safety.second_sweep import Sweep, distances, places
+
+Array = NDArray[np.float64]
+
+LONGEST = 1.2
+"""Longest sweep that is looked at, nominal s; a limit that entails more is not admissible."""
+PATH_TOLERANCE = 0.05
+"""An arm with a joint farther than this from its path is not on it, rad."""
+OVERSPEED = 1.25
+"""An arm that is measured to be this much faster than its motion at full rate is not under control."""
+MANUAL_SPEED = 0.5
+"""Twice the 250 mm/s of manual mode: no point of the arm is more than twice as fast as TCP and elbow, m/s."""
+MANUAL_STOP = 0.3
+"""Longest braking time from it, s."""
+CREEP = 0.02
+"""A limit below this is 0."""
+DEAD = 0.5
+"""Data older than this: only a person starts the arm again, s."""
+FUTURE = 0.02
+"""Stamps may lie so far in the future, s."""
+HALVINGS = 8
+
+
+class Verdict(NamedTuple):
+    """What one calculation found."""
+
+    limit: float
+    reach: float
+    """Nominal progress up to which the arm may get with it."""
+    reason: str
+    restartable: bool
+    by_separation: bool
+    """The limit follows from distances, not from missing or broken data."""
+
+
+def refused(reason: str, restartable: bool = True) -> Verdict:
+    """A verdict that stops the arm."""
+    return Verdict(0.0, 0.0, reason, restartable, False)
+
+
+class SecondMonitor:
+    """The calculation. Holds nothing from call to call but where the links are along the present motion."""
+
+    def __init__(self, config: SafetyConfig, model: RobotModel, limits: RateLimits) -> None:
+        """`model` gives name, joint limits and torques; where its links are is calculated anew. Raises ArmError."""
+        self._config = config
+        self._arm = ArmGeometry(load_description(model.name), model.tool_name)
+        self._model = model
+        self._rates = limits
+        self._sweep: Sweep | None = None
+        self._fixed = config.intrusion + config.Z_d + config.Z_r
+
+    def course(self, motion: AcceptedMotion) -> Course:
+        """Prepare a motion. Raises ArmError."""
+        m = self._model
+        down = self._rates.slope_down
+        return Course(motion, np.array(m.v_max), np.array(m.a_max), np.array(m.tau_max), m.torque, down)
+
+    def judge(self, now: float, observation: Observation, state: RobotState, course: Course | None) -> Verdict:
+        """Return the largest admissible limit on `course` (None: the arm has no motion; it may be jogged)."""
+        data = observation.balls
+        if len(data) % 16:
+            return refused("second channel: the list of points is torn")
+        balls = np.frombuffer(data, "<f4").reshape(-1, 4).astype(np.float64)
+        if not np.isfinite(balls).all() or (len(balls) and balls[:, 3].min() < 0.0):
+            return refused("second channel: a point is not a finite number")
+        if not self._plausible(state):
+            return refused("second channel: robot state is not a set of finite numbers")
+        reaction = self._config.reaction
+        horizon = observation.oldest_exposure + reaction.lease_validity + reaction.after_expiry - state.t
+        age = max(0.0, state.t - observation.t)
+        if not (math.isfinite(horizon) and math.isfinite(age)) or horizon <= 0.0:
+            return refused("second channel: the observation is too old")
+        try:
+            if course is None:
+                return self._manual(balls, state, horizon + age)
+            return self._on_course(now, balls, state, course, horizon, age)
+        except ArmError as error:
+            return refused(f"second channel: {error}")
+
+    def _plausible(self, state: RobotState) -> bool:
+        values = [*state.q, *state.dq, state.t, state.progress, state.rate, state.rate_slope]
+        shapes = len(state.q) == len(state.dq) == self._arm.dof
+        return shapes and all(map(math.isfinite, values)) and 0.0 <= state.rate <= 1.0 and state.progress >= 0.0
+
+    def need(self, time: float) -> float:
+        """Distance, m, that must be left from everyone who has `time` s to move: S_h + C + Z_d + Z_r.
+
+        ISO 13855:2010, 6.2.3: hand speed while the whole stays within 0.5 m, walking speed beyond, never less than 0.5.
+        """
+        human = self._config.human
+        by_hand = human.fast * time + self._fixed
+        return by_hand if by_hand <= 0.5 else max(0.5, human.slow * time + self._fixed)
+
+    # ------------------------------------------------------------ with a path
+
+    def _on_course(
+        self, now: float, balls: Array, state: RobotState, course: Course, horizon: float, age: float
+    ) -> Verdict:
+        speed = self._measured_rate(state, course)
+        if speed > OVERSPEED:
+            return refused("second channel: the arm is faster than its motion")
+        # Until this verdict reaches the node the arm may still speed up under the one before.
+        delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
+        rate = min(max(1.0, speed), max(state.rate, speed) + self._rates.slope_up * delay)
+
+        @cache
+        def stop(limit: float) -> tuple[float, float]:
+            return self._stop_within(rate, max(0.0, state.rate_slope), limit, horizon, delay, state.progress, course)
+
+        time, swept = stop(1.0)
+        time, swept = (time, swept) if swept < LONGEST else (2.0, LONGEST)
+        q = np.array(state.q)
+        if np.abs(course.near(state.progress) - q).max() > PATH_TOLERANCE:
+            return refused("second channel: the arm is not on its path")
+        sweep = self._sweep
+        if sweep is None or sweep.course is not course or sweep.held != state.held:
+            sweep = self._sweep = Sweep(self._arm, course, state.held)
+        first, last = places(state.progress, swept)
+        ahead = sweep.stretch(first, last)
+        left = distances(balls, self._links(q, state.held), ahead, self.need(age + time))
+
+        def fits(limit: float) -> bool:
+            t, s = stop(limit)
+            if not s < LONGEST:
+                return False
+            # one more, as the first of `left` is the arm's measured place
+            until = places(state.progress, s)[1] - first + 1
+            return float(left[: until + 1].min()) >= self.need(age + t)
+
+        limit = _largest(fits, rate)
+        limit = limit if limit >= CREEP else 0.0
+        text = f"second channel: {left[0]:.2f} m from the arm" if limit < 1.0 else ""
+        return Verdict(limit, state.progress + stop(limit)[1], text, True, True)
+
+    def _measured_rate(self, state: RobotState, course: Course) -> float:
+        """Rate at which the joints are measured to move along the course; 0 where it hardly moves them."""
+        along = course.speed(state.progress)
+        square = float(along @ along)
+        return float(along @ np.array(state.dq)) / square if square > 0.04 else 0.0
+
+    def _stop_within(
+        self, rate: float, slope: float, limit: float, horizon: float, delay: float, begin: float, course: Course
+    ) -> tuple[float, float]:
+        """Bound time, s, and nominal progress until standstill if the arm may move at `limit` for `horizon` s.
+
+        Below the limit the rate is taken to be there at once and still rising when the lease ends. Above it the arm
+        brakes to the limit, stays there while the lease lasts, and brakes again; a lease that ends in between can only
+        shorten that. Both results hold for every profile of the rate that the node could take.
+        """
+        jerk, tick = self._rates.jerk, self._config.reaction.tick
+        time, swept = 0.0, 0.0
+        end = begin
+        for _ in range(12):
+            down = course.braking(begin, end)
+            if down <= 0.01:
+                return math.inf, math.inf
+            time, swept = _fall(limit, 0.0, 0.0, down, jerk, tick)
+            if rate > limit:
+                before, area = _fall(rate, limit, slope, down, jerk, tick)
+                before += delay
+                time += max(horizon, before)
+                swept += rate * delay + area + limit * max(0.0, horizon - before)
+            else:
+                rising = (self._rates.slope_up if rate < limit else slope) / jerk
+                time += horizon + rising
+                swept += limit * (horizon + rising)
+            if begin + swept <= end:
+                break
+            end = begin + swept
+        return time, swept
+
+    def _links(self, q: Array, held: PartGeometry | None) -> tuple[Array, Array, Array]:
+        a, b, radii = self._arm.capsules(q[None], held)
+        return a[0], b[0], radii
+
+    # ------------------------------------------------------------ without a path
+
+    def _manual(self, balls: Array, state: RobotState, time: float) -> Verdict:
+        """Jogging: any point of the arm may come from anywhere at the speed of manual mode times the limit."""
+        if state.mode != "manual":
+            return refused("second channel: no motion is accepted")
+        widest = self.need(time + MANUAL_STOP) + MANUAL_SPEED * (time + MANUAL_STOP)
+        left = float(distances(balls, self._links(np.array(state.q), state.held), None, widest)[0])
+
+        def fits(limit: float) -> bool:
+            return left >= self.need(time + MANUAL_STOP) + MANUAL_SPEED * limit * (time + MANUAL_STOP)
+
+        limit = _largest(fits, 0.0)
+        text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
+        return Verdict(limit if limit >= CREEP else 0.0, 0.0, text, True, True)
+
+
+def _largest(fits: Callable[[float], bool], likely: float) -> float:
+    """Largest limit in [0, 1] that fits, to 0.4 %, from below."""
+    if fits(1.0):
+        return 1.0
+    low, high = (likely, 1.0) if likely < 1.0 and fits(likely) else (0.0, 1.0)
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _fall(rate: float, to: float, slope: float, down: float, jerk: float, tick: float) -> tuple[float, float]:
+    """Time and area of a jerk-limited fall of the rate, and two ticks of the node.
+
+    With the fall d and the jerk j it takes r/d + d/j for a drop r, or 2 sqrt(r/j) if d is not reached, and sweeps the
+    mean of both rates in that time, being symmetrical. A rise at its beginning has to be undone first.
+    """
+    if rate <= to and slope <= 0.0:
+        return 0.0, 0.0
+    undo = slope / jerk
+    top = min(max(1.0, rate), rate + 0.5 * slope * undo)
+    drop = top - to
+    fall = drop / down + down / jerk if drop >= down * down / jerk else 2.0 * math.sqrt(drop / jerk)
+    return undo + fall + 2.0 * tick, top * (undo + 2.0 * tick) + 0.5 * (top + to) * fall
+
+
+class SecondCore:
+    """Newest inputs in, a lease out when there is something new. One thread."""
+
+    def __init__(self, config: SafetyConfig, monitor: SecondMonitor, fingerprint: str, boot: int) -> None:
+        self._config = config
+        self._monitor = monitor
+        self._fingerprint = fingerprint
+        self._boot = boot
+        self._observation: Observation | None = None
+        self._state: RobotState | None = None
+        self._accepted = ""
+        self._course: Course | None = None
+        self._trouble = ""
+        self._fresh = False
+        self._seq = 0
+        self._next = -math.inf
+        self._window = (0.0, 0.0)
+        self._for: str | None = None
+        self._stopped = False
+        self._clear_since = math.nan
+
+    def accept_motion(self, motion: AcceptedMotion) -> None:
+        """Take the motion the robot node says it executes; one that is broken permits nothing."""
+        if motion.motion_id == self._accepted and (self._course is not None or not motion.motion_id):
+            return
+        self._accepted, self._course, self._trouble = motion.motion_id, None, ""
+        if motion.motion_id:
+            try:
+                self._course = self._monitor.course(motion)
+            except (ArmError, ValueError) as error:
+                self._trouble = str(error)
+
+    def step(self, now: float, observation: Observation | None, state: RobotState | None) -> SpeedLease | None:
+        """Take what has come; return an unsigned lease at the camera's rate and whenever the last one does not fit.
+
+        It does not fit when the arm has another motion or has left the stretch it was computed for.
+        """
+        if observation is not None and (self._observation is None or observation.t >= self._observation.t):
+            self._observation, self._fresh = observation, True
+        if state is not None:
+            self._state = state
+        s = self._state
+        other = s is not None and (s.motion_id != self._for or not self._window[0] <= s.progress <= self._window[1])
+        period = self._config.reaction.frame_period
+        if not (other or (self._fresh and now >= self._next - 0.5 * period) or now >= self._next):
+            return None
+        self._next, self._fresh = now + period, False
+        verdict = self._judge(now)
+        return self._lease(verdict, *self._restart_rule(now, verdict))
+
+    def _judge(self, now: float) -> Verdict:
+        o, s = self._observation, self._state
+        if o is None or s is None:
+            return refused("second channel: waiting for observation and robot state")
+        age = now - o.oldest_exposure
+        if not age >= -FUTURE:
+            return refused("second channel: camera time is not on this machine's clock", restartable=False)
+        if not age <= self._config.reaction.lease_validity:
+            return refused(f"second channel: camera data is {1e3 * age:.0f} ms old", age <= DEAD)
+        if not o.healthy:
+            late = all(c.ok or c.reason == "late" for c in o.cameras)
+            return refused(f"second channel: {o.reason}", late and o.confirmed_clear)
+        if not -FUTURE <= now - s.t <= 10.0 * self._config.reaction.tick:
+            return refused("second channel: robot state is not fresh")
+        if s.motion_id and (self._course is None or self._course.motion_id != s.motion_id):
+            return refused(f"second channel: {self._trouble or 'the accepted motion is not known yet'}")
+        return self._monitor.judge(now, o, s, self._course if s.motion_id else None)
+
+    def _restart_rule(self, now: float, verdict: Verdict) -> tuple[float, str]:
+        """An arm that this channel has brought to a stand goes on only after the way was clear for a while."""
+        s = self._state
+        if s is None or not s.motion_id:
+            self._stopped = False
+            return verdict.limit, verdict.reason
+        if verdict.by_separation and verdict.limit == 0.0 and s.rate == 0.0 and not self._stopped:
+            self._stopped, self._clear_since = True, math.nan
+        if not self._stopped:
+            return verdict.limit, verdict.reason
+        if verdict.limit < self._config.restart_limit:
+            self._clear_since = math.nan
+            return 0.0, verdict.reason
+        if math.isnan(self._clear_since):
+            self._clear_since = now
+        if now - self._clear_since < self._config.restart_after:
+            return 0.0, "second channel: the way is clear, going on soon"
+        self._stopped = False
+        return verdict.limit, verdict.reason
+
+    def _lease(self, verdict: Verdict, limit: float, reason: str) -> SpeedLease:
+        o, s = self._observation, self._state
+        exposure = o.oldest_exposure if o is not None else -1.0
+        progress = s.progress if s is not None else 0.0
+        self._for = s.motion_id if s is not None else None
+        self._window = (max(0.0, progress - 0.05), max(progress, verdict.reach) + 1e-6)
+        self._seq += 1
+        return SpeedLease(
+            issuer=SECOND,
+            boot=self._boot,
+            seq=self._seq,
+            limit=limit,
+            motion_id=self._for or "",
+            progress_from=self._window[0],
+            progress_to=self._window[1],
+            state_seq=s.seq if s is not None else 0,
+            oldest_exposure=exposure,
+            expires_at=exposure + self._config.reaction.lease_validity,
+            reason=reason,
+            restartable=verdict.restartable,
+            fingerprint=self._fingerprint,
+        )
