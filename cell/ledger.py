@@ -127,10 +127,6 @@ class Ledger:
         self._last, self._fingerprint = last, fingerprint
         return gaps
 
-    def allow_pages(self, pages: int) -> None:
-        """Let the file grow to at most so many pages (0: as it is now): beyond, `append` fails as on a full disk."""
-        self._db.execute(f"PRAGMA max_page_count={max(int(pages), 1)}")
-
     def count(self) -> int:
         """Return how many events are in the file."""
         return int(self._db.execute("SELECT COUNT(*) FROM events").fetchone()[0])
@@ -208,10 +204,6 @@ class LedgerNode:
             ),
             now,
         )
-
-    def allow_pages(self, pages: int) -> None:
-        """See `Ledger.allow_pages`."""
-        self._ledger.allow_pages(pages)
 
     def _note(self, events: list[Event], gaps: list[tuple[str, int, int, int]]) -> None:
         self._written += len(events)

@@ -64,7 +64,8 @@ class Process(Strict):
     name: Annotated[str, Field(min_length=1)]
     do: Literal["kill", "pause", "slow", "clock", "restart", "disk_full"]
     """kill: it never runs again; pause: not while the fault lasts; slow: every 40th time; clock: its clock is off by
-    `by` s; restart: a new one starts at once; disk_full: nothing more can be written."""
+    `by` s; restart: a new one starts at once; disk_full: no file of the
+    process can grow."""
     by: Annotated[float, Field(ge=-10.0, le=10.0)] = 0.0
 
 
@@ -82,9 +83,9 @@ class Fault(Strict):
     """Safety inputs, switched for the time of the fault."""
     lasts: Seconds | None = 1.0
     """None: for good."""
-    expect: Literal["latched", "resumes", "unharmed"]
-    """latched: the arm stops and a person must clear; resumes: it slows or stops and goes on by itself; unharmed: the
-    fault is refused or without effect and the arm goes on."""
+    expect: Literal["latched", "resumes", "slows", "unharmed"]
+    """latched: the arm stops and a person must clear; resumes: it stops and goes on by itself; slows: it falls behind
+    and goes on; unharmed: the fault is refused or without effect and the arm goes on."""
     codes: list[str] = []
     """One of these faults of the robot node or alarms must be raised."""
     detect: Seconds = 0.0

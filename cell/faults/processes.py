@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
-from typing import Any
 
 from cell.bus.ports import Node
 from cell.faults.catalogue import Process
@@ -24,6 +24,7 @@ class FaultyNode:
         self._fault: Process | None = None
         self._boot = 1
         self._count = 0
+        self._files = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
     def step(self, now: float) -> None:
         """Step the node as the fault lets it."""
@@ -44,7 +45,8 @@ class FaultyNode:
             return
         self._fault = fault
         if fault.do == "disk_full":
-            self._pages(0)
+            self._files = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, self._files[1]))
 
     def recover(self) -> None:
         """End; a killed node stays dead."""
@@ -52,11 +54,9 @@ class FaultyNode:
         if fault is not None and fault.do == "kill":
             self._fault = fault
         if fault is not None and fault.do == "disk_full":
-            self._pages(2**30)
-
-    def _pages(self, most: int) -> None:
-        ledger: Any = self.node
-        ledger.allow_pages(most)
+            resource.setrlimit(resource.RLIMIT_FSIZE, self._files)
 
     def close(self) -> None:
+        """End a fault of the whole process, and the node."""
+        self.recover()
         self.node.close()

@@ -51,8 +51,8 @@ def judge(fault: Fault, trace: Trace, reference: Trace, session: Session) -> Ver
     last = trace.moments[-1]
     latched = [code for code in trace.codes if code in fault.codes]
     moves_again = stood is not None and any(m.speed > STANDS for m in trace.moments if m.t > max(stood[1], end))
-    if fault.expect == "unharmed":
-        _still_working(trace, reference, problems)
+    if fault.expect in ("unharmed", "slows"):
+        problems += _still_working(fault.expect, trace, reference)
         stood, bound = None, math.nan
     elif stood is None:
         problems.append("the arm did not stop")
@@ -131,11 +131,13 @@ def _never_faster(trace: Trace, reference: Trace, validity: float) -> list[str]:
     return [f"moved at a rate {worst:.3f} above what was permitted"] if worst > FASTER else []
 
 
-def _still_working(trace: Trace, reference: Trace, problems: list[str]) -> None:
-    """The arm has gone on much as without the fault."""
+def _still_working(expected: str, trace: Trace, reference: Trace) -> list[str]:
+    """The arm has gone on: much as without the fault, or less far."""
     way, usual = _way(trace.moments), _way(reference.moments[: len(trace.moments)])
-    if way < 0.5 * usual:
-        problems.append(f"made only {way:.2f} of {usual:.2f} rad: the fault got through")
+    if expected == "slows":
+        after = [m.speed for m in trace.moments if m.t > trace.moments[-1].t - 1.0]
+        return [] if way < 0.95 * usual and max(after) > STANDS else [f"made {way:.2f} of {usual:.2f} rad"]
+    return [] if way >= 0.5 * usual else [f"made only {way:.2f} of {usual:.2f} rad: the fault got through"]
 
 
 def _way(moments: list[Moment]) -> float:
