@@ -11,7 +11,8 @@ from robots.model import RobotModel
 from robots.motion import Motion, MotionError
 from safety.config import SafetyConfig
 from safety.contract import SUPERVISOR, SafetyStatus
-from safety.monitor import Decision, Monitor, refuse
+from safety.methods import AnyMonitor
+from safety.monitor import Decision, refuse
 
 LEAST_LIMIT = 0.02
 """Below this rate the arm would only creep: it stops instead."""
@@ -32,7 +33,9 @@ class Output(NamedTuple):
 class SupervisorCore:
     """Holds the newest inputs, the accepted motion and the restart rule. One instance per robot, one thread."""
 
-    def __init__(self, config: SafetyConfig, monitor: Monitor, model: RobotModel, fingerprint: str, boot: int) -> None:
+    def __init__(
+        self, config: SafetyConfig, monitor: AnyMonitor, model: RobotModel, fingerprint: str, boot: int
+    ) -> None:
         self._config = config
         self._monitor = monitor
         self._model = model
