@@ -110,26 +110,6 @@ def stop(progress: float, rate: float, slope: float, falls: Falls, brakes: Brake
 
 
 @njit(cache=True)
-def _coming_down(course: Course, limit: float, falls: Falls, brakes: Brakes) -> tuple[float, float]:
-    """Time and progress of standstill above the limit: an older lease until `obeyed`, down to the limit, then stop.
-
-    The node stops obeying when the lease expires, which is `delay` before the drives feel it.
-    """
-    progress, rate, slope = course.progress, course.rate, course.slope
-    if progress <= 0.0 and rate == 0.0:
-        # the path is at rest at its start, so the node lets the rate jump there
-        rate = 1.0
-    ticks = math.ceil(max(0.0, course.horizon - brakes.delay) / brakes.tick - 1e-9)
-    for k in range(ticks):
-        before = rate
-        target = 1.0 if k * brakes.tick < course.obeyed - 1e-9 else limit
-        rate, slope = rate_step(rate, slope, target, brakes.up, fall_at(falls, progress), brakes.jerk, brakes.tick)
-        progress += 0.5 * (before + rate) * brakes.tick
-    time, end = stop(progress, rate, slope, falls, brakes)
-    return ticks * brakes.tick + time + brakes.delay, end
-
-
-@njit(cache=True)
 def rising(limit: float, brakes: Brakes) -> tuple[float, float]:
     """Return the lowest rate and the steepest slope at which braking can set in if the rate is to reach `limit`.
 
@@ -144,12 +124,11 @@ def rising(limit: float, brakes: Brakes) -> tuple[float, float]:
 
 
 @njit(cache=True)
-def worst_stop(course: Course, limit: float, falls: Falls, brakes: Brakes) -> tuple[float, float]:
-    """Bound time from now and nominal progress until the arm stands, whichever rates up to `limit` it is led through.
+def held(course: Course, limit: float, falls: Falls, brakes: Brakes) -> tuple[float, float]:
+    """Bound time from now and nominal progress until the arm stands if it moves at most at `limit` from now on.
 
-    Below the limit the arm is taken to move at it at once and for the whole horizon, rounded up to ticks, and yet to
-    come to it from below, still rising as steeply as the node permits, when the braking starts. From above the limit
-    it comes down first.
+    It is taken to move at the limit at once and for the whole horizon, rounded up to ticks, and yet to come to it from
+    below, still rising as steeply as the node permits, when the braking starts.
 
     Args:
         course: present state.
@@ -163,10 +142,33 @@ def worst_stop(course: Course, limit: float, falls: Falls, brakes: Brakes) -> tu
     moving = brakes.tick * math.ceil(course.horizon / brakes.tick - 1e-9)
     rate, slope = rising(limit, brakes)
     time, end = stop(course.progress + limit * moving, rate, slope, falls, brakes)
-    time += moving
+    return moving + time, end - course.progress
+
+
+@njit(cache=True)
+def above(course: Course, limit: float, brakes: Brakes) -> bool:
+    """Whether the arm may be above the limit by the time the node obeys it."""
     steepest = max(brakes.up, course.slope)
     peak = course.rate + steepest * (course.obeyed + 2.0 * brakes.tick) + 0.5 * steepest * steepest / brakes.jerk
-    if limit < peak or course.progress <= 0.0:
-        late, far = _coming_down(course, limit, falls, brakes)
-        time, end = max(time, late), max(end, far)
-    return time, end - course.progress
+    return limit < peak or course.progress <= 0.0
+
+
+@njit(cache=True)
+def coming_down(course: Course, limit: float, falls: Falls, brakes: Brakes) -> tuple[float, float]:
+    """Time and nominal progress until the arm stands if it has to come down to the limit first. As `held`.
+
+    An older lease may hold until `obeyed`; then the rate falls to the limit, and to 0 when the lease has expired. The
+    node stops obeying a lease `delay` before the drives feel it.
+    """
+    progress, rate, slope = course.progress, course.rate, course.slope
+    if progress <= 0.0 and rate == 0.0:
+        # the path is at rest at its start, so the node lets the rate jump there
+        rate = 1.0
+    ticks = math.ceil(max(0.0, course.horizon - brakes.delay) / brakes.tick - 1e-9)
+    for k in range(ticks):
+        before = rate
+        target = 1.0 if k * brakes.tick < course.obeyed - 1e-9 else limit
+        rate, slope = rate_step(rate, slope, target, brakes.up, fall_at(falls, progress), brakes.jerk, brakes.tick)
+        progress += 0.5 * (before + rate) * brakes.tick
+    time, end = stop(progress, rate, slope, falls, brakes)
+    return ticks * brakes.tick + time + brakes.delay, end - course.progress

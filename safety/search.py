@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from robots.kinematics import Chain
 from robots.motion import spline_at
-from safety.braking import Brakes, Course, Falls, falls_ahead, worst_stop
+from safety.braking import Brakes, Course, Falls, above, coming_down, falls_ahead, held
 from safety.kernels import BLOCK, SLACK, Cloud, Sweep, block_bounds, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
 from safety.separation import NEAR
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill, here
@@ -75,20 +75,31 @@ class Problem(NamedTuple):
     people: People
 
 
-class Bound(NamedTuple):
-    """A limit with what it entails."""
+class Stop(NamedTuple):
+    """What one course of events asks for."""
 
-    limit: float
-    swept: float
-    """Nominal progress within which the arm stands, s."""
     need: float
-    """Gap that must be left at the end, m."""
+    """Gap that must be left, m; -inf: the course cannot happen; inf: the stations do not reach so far."""
     last: int
     """Station behind which the sweep ends, and ..."""
     share: float
     """... the share of the stretch to the next one."""
     time: float
     """Until the arm stands, s."""
+    swept: float
+    """Nominal progress until then, s."""
+
+
+class Bound(NamedTuple):
+    """A limit with what it entails."""
+
+    limit: float
+    held: Stop
+    """If the arm keeps to it from now on."""
+    down: Stop
+    """If it has to come down to it first."""
+    farther: Stop
+    """The worse of both in every respect."""
 
 
 @njit(cache=True)
@@ -102,24 +113,43 @@ def needed(people: People, time: float) -> float:
 
 
 @njit(cache=True)
-def entail(limit: float, problem: Problem) -> Bound:
-    """Return what a limit entails. A sweep beyond the stations gives an infinite need."""
-    time, swept = worst_stop(problem.course, limit, problem.falls, problem.brakes)
-    need = needed(problem.people, time)
+def _stop(time: float, swept: float, people: People) -> Stop:
+    """Return what must be left free for a stop. Station LEAD is at the present progress."""
+    need = needed(people, time)
     if not swept <= WINDOW:
         swept, need = WINDOW, np.inf
     at = swept / SPACING
     k = min(math.floor(at), STATIONS - LEAD - 3)
-    return Bound(limit, swept, need, LEAD + k, min(1.0, at - k), time)
+    return Stop(need, LEAD + k, min(1.0, at - k), time, swept)
+
+
+@njit(cache=True)
+def entail(limit: float, problem: Problem) -> Bound:
+    """Return what a limit entails."""
+    course, falls, brakes, people = problem.course, problem.falls, problem.brakes, problem.people
+    time, swept = held(course, limit, falls, brakes)
+    first = _stop(time, swept, people)
+    if not above(course, limit, brakes):
+        return Bound(limit, first, Stop(-np.inf, 0, 0.0, 0.0, 0.0), first)
+    late, far = coming_down(course, limit, falls, brakes)
+    second = _stop(late, far, people)
+    return Bound(limit, first, second, _stop(max(time, late), max(swept, far), people))
+
+
+@njit(cache=True)
+def _leaves(stop: Stop, ball: int, link: int, problem: Problem) -> bool:
+    if not stop.need > -np.inf:
+        return True
+    if not stop.need < np.inf:
+        return False
+    gap = lowest(ball, link, problem.cloud, problem.sweep, stop.last, stop.share, stop.need, stop.need)
+    return gap >= stop.need
 
 
 @njit(cache=True)
 def keeps(bound: Bound, ball: int, link: int, problem: Problem) -> bool:
     """Whether a pair stays as far apart as a limit needs it."""
-    if not bound.need < np.inf:
-        return False
-    gap = lowest(ball, link, problem.cloud, problem.sweep, bound.last, bound.share, bound.need, bound.need)
-    return gap >= bound.need
+    return _leaves(bound.held, ball, link, problem) and _leaves(bound.down, ball, link, problem)
 
 
 @njit(cache=True)
@@ -134,7 +164,7 @@ def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
     middle = 1
     while high - low > 1:
         bound = entail(middle * RESOLUTION, problem)
-        if bound.need < np.inf and (ball < 0 or keeps(bound, ball, link, problem)):
+        if bound.farther.need < np.inf and (ball < 0 or keeps(bound, ball, link, problem)):
             low, found = middle, bound
         elif middle == 1:
             break
@@ -145,11 +175,11 @@ def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
 
 
 @njit(cache=True)
-def _reach(bound: Bound, sweep: Sweep, out: F64) -> None:
+def _reach(stop: Stop, sweep: Sweep, out: F64) -> None:
     """Fill out (links,): a pair with a larger gap now cannot come nearer than needed in the sweep."""
-    way, last = sweep.way, bound.last
+    way, last = sweep.way, stop.last
     for i in range(out.shape[0]):
-        out[i] = bound.need + way[last, i] + bound.share * (way[last + 1, i] - way[last, i]) + sweep.bend[i] + SLACK
+        out[i] = stop.need + way[last, i] + stop.share * (way[last + 1, i] - way[last, i]) + sweep.bend[i] + SLACK
 
 
 @njit(cache=True)
@@ -177,25 +207,25 @@ def search(whole: int, full: Bound, ball: int, link: int, problem: Problem) -> t
     """
     cloud, sweep = problem.cloud, problem.sweep
     bound, bound_ball, bound_link = full, -1, -1
-    if not full.need < np.inf:
+    if not full.farther.need < np.inf:
         bound = highest(full, -1, -1, problem)
     if ball >= 0 and not keeps(bound, ball, link, problem):
         bound, bound_ball, bound_link = highest(bound, ball, link, problem), ball, link
     reach = np.empty(sweep.radius.shape[0])
     before, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    _reach(bound, sweep, reach)
+    _reach(bound.farther, sweep, reach)
     for i in range(reach.shape[0] - 1, -1, -1):
         for b in range(whole // BLOCK):
             if bound.limit == 0.0:
                 return bound, bound_ball, bound_link
             if cloud.block[i, b] >= reach[i]:
                 continue
-            block_bounds(b, i, bound.last + 1, cloud, sweep, before, least)
+            block_bounds(b, i, bound.farther.last + 1, cloud, sweep, before, least)
             for k in range(BLOCK):
-                if least[k] >= bound.need + sweep.bend[i] + SLACK or keeps(bound, b * BLOCK + k, i, problem):
+                if least[k] >= bound.farther.need + sweep.bend[i] + SLACK or keeps(bound, b * BLOCK + k, i, problem):
                     continue
                 bound, bound_ball, bound_link = highest(bound, b * BLOCK + k, i, problem), b * BLOCK + k, i
-                _reach(bound, sweep, reach)
+                _reach(bound.farther, sweep, reach)
     return bound, bound_ball, bound_link
 
 
@@ -228,18 +258,18 @@ def decide(
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
     problem = Problem(cloud, sweep, course, falls, brakes, people)
     full = entail(1.0, problem)
-    fill(chain, fixed, path, q, course.progress, full.last + 2, sweep)
+    fill(chain, fixed, path, q, course.progress, full.farther.last + 2, sweep)
     gaps(whole, sweep.ends[0], sweep.radius, cloud)
     ball, link = nearest_pair(whole, cloud, links)
     bound, bound_ball, bound_link = search(whole, full, ball, link, problem)
-    rate = bound if course.rate == bound.limit else entail(course.rate, problem)
+    rate = (bound if course.rate == bound.limit else entail(course.rate, problem)).held
     if ball < 0:
-        return Finding(True, bound.limit, bound.swept, np.inf, -1, -1, rate.time, rate.swept, np.inf)
+        return Finding(True, bound.limit, bound.farther.swept, np.inf, -1, -1, rate.time, rate.swept, np.inf)
     separation = gap_now(ball, link, cloud, sweep)
     low = lowest(ball, link, cloud, sweep, rate.last, rate.share, separation, -np.inf)
     if bound_ball >= 0:
         low = lowest(bound_ball, bound_link, cloud, sweep, rate.last, rate.share, low, -np.inf)
-    return Finding(True, bound.limit, bound.swept, separation, ball, link, rate.time, rate.swept, low)
+    return Finding(True, bound.limit, bound.farther.swept, separation, ball, link, rate.time, rate.swept, low)
 
 
 @njit(cache=True)
