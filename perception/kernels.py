@@ -187,8 +187,8 @@ def classify(
 
 
 @njit(cache=True, nogil=True)
-def _look_round(depth: U16, label: U8, v: int, u: int, noise: float, sigmas: float) -> tuple[int, bool]:
-    """How many of 8 neighbours are person pixels that agree in depth, and whether one is robot or part and nearer."""
+def _look_round(depth: U16, measured: U16, label: U8, v: int, u: int, noise: float, sigmas: float) -> tuple[int, bool]:
+    """How many of 8 neighbours are measured person pixels of like depth; whether one is robot or part and nearer."""
     rows, columns = depth.shape
     z = depth[v, u]
     tolerance = 30.0 + sigmas * noise * (z * 0.001) * z
@@ -201,7 +201,8 @@ def _look_round(depth: U16, label: U8, v: int, u: int, noise: float, sigmas: flo
             other = label[y, x]
             n = depth[y, x]
             if other == PERSON and abs(float(n) - float(z)) <= tolerance:
-                agree += 1
+                # A filled hole repeats a neighbour: counted as evidence, one wrong pixel would bear itself out.
+                agree += measured[y, x] != 0
             elif (other == ROBOT or other == PART) and n < z:
                 edge = True
     return agree, edge
@@ -209,12 +210,13 @@ def _look_round(depth: U16, label: U8, v: int, u: int, noise: float, sigmas: flo
 
 @njit(cache=True, nogil=True)
 def resolve_edges_and_support(
-    depth: U16, pixels: I32, label: U8, noise: float, sigmas: float, support: int, out: U8
+    depth: U16, measured: U16, pixels: I32, label: U8, noise: float, sigmas: float, support: int, out: U8
 ) -> int:
     """Second pass over person pixels: mixed pixels at the robot's outline become EDGE, unsupported ones UNKNOWN.
 
-    A person pixel needs `support` neighbours of 8 that are person pixels too and agree in depth. A pixel that lies
-    behind a robot pixel beside it is EDGE. Returns the number of person pixels left.
+    A person pixel was measured and needs `support` neighbours of 8 that were measured, are person pixels too and agree
+    in depth. A pixel that lies behind a robot pixel beside it is EDGE. depth: (h, w) mm with isolated holes filled;
+    measured: the same as it came. Returns the number of person pixels left.
     """
     count = 0
     out[:, :] = label
@@ -222,10 +224,10 @@ def resolve_edges_and_support(
         v, u = code >> 16, code & 0xFFFF
         if label[v, u] != PERSON:
             continue
-        agree, edge = _look_round(depth, label, v, u, noise, sigmas)
+        agree, edge = _look_round(depth, measured, label, v, u, noise, sigmas)
         if edge:
             out[v, u] = EDGE
-        elif agree < support:
+        elif agree < support or measured[v, u] == 0:
             out[v, u] = UNKNOWN
         else:
             count += 1

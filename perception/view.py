@@ -74,7 +74,7 @@ class CameraView:
             c.robot_margin, noise, c.sigmas, part_T, part_half, c.part_margin, self._lower, self._upper, self._label,
         )  # fmt: skip
         people = kernels.resolve_edges_and_support(
-            self._depth, pixels, self._label, noise, c.sigmas, c.support, self.label
+            self._depth, frame.depth, pixels, self._label, noise, c.sigmas, c.support, self.label
         )
         count = self._collect(pixels) if people else 0
         width = c.smallest_object * 1000.0 * min(self.info.intrinsics.fx, self.info.intrinsics.fy)
