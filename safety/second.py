@@ -62,6 +62,35 @@ class Verdict(NamedTuple):
     """The limit follows from distances, not from missing or broken data."""
 
 
+class Care(NamedTuple):
+    """What is added for doubt."""
+
+    braking: float
+    """Share of the braking found that is counted on."""
+    ticks: float
+    """Ticks of the node after which it acts."""
+    slack: float
+    """Share of what a link may do between the places looked at."""
+
+
+STRICT, LENIENT = Care(0.97, 2.0, 1.0), Care(1.0, 0.0, 0.0)
+
+
+class _Case(NamedTuple):
+    """Where the arm is and for how long it may go on."""
+
+    begin: float
+    """Progress, nominal s."""
+    rate: float
+    slope: float
+    horizon: float
+    """Until the lease can no longer be obeyed, s."""
+    delay: float
+    """Until a new limit is obeyed, s."""
+    age: float
+    """Since the reference time of the observation, s."""
+
+
 def refused(reason: str, restartable: bool = True) -> Verdict:
     """A verdict that stops the arm."""
     return Verdict(0.0, 0.0, reason, restartable, False)
@@ -129,38 +158,68 @@ class SecondMonitor:
         speed = self._measured_rate(state, course)
         if speed > OVERSPEED:
             return refused("second channel: the arm is faster than its motion")
-        # Until this verdict reaches the node the arm may still speed up under the one before.
-        delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
-        rate = min(max(1.0, speed), max(state.rate, speed) + self._rates.slope_up * delay)
-
-        @cache
-        def stop(limit: float) -> tuple[float, float]:
-            return self._stop_within(rate, max(0.0, state.rate_slope), limit, horizon, delay, state.progress, course)
-
-        time, swept = stop(1.0)
-        time, swept = (time, swept) if swept < LONGEST else (2.0, LONGEST)
         q = np.array(state.q)
         if np.abs(course.near(state.progress) - q).max() > PATH_TOLERANCE:
             return refused("second channel: the arm is not on its path")
+        # Until this verdict reaches the node the arm may still speed up under the one before.
+        delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
+        rate = min(max(1.0, speed), max(state.rate, speed) + self._rates.slope_up * delay)
+        case = _Case(state.progress, rate, max(0.0, state.rate_slope), horizon, delay, age)
+        left, stop, margin = self._margin(balls, state, course, case, STRICT)
+        limit = _largest(lambda candidate: margin(candidate) >= 0.0, rate)
+        limit = limit if limit >= CREEP else 0.0
+        text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
+        return Verdict(limit, state.progress + stop(limit)[1], text, True, True)
+
+    def _margin(
+        self, balls: Array, state: RobotState, course: Course, case: _Case, care: Care
+    ) -> tuple[float, Callable[[float], tuple[float, float]], Callable[[float], float]]:
+        """Return the distance now, m; a limit's stopping time and sweep; and the distance it leaves beyond the need."""
+
+        @cache
+        def stop(limit: float) -> tuple[float, float]:
+            return self._stop_within(limit, case, course, care)
+
+        time, swept = stop(1.0)
+        time, swept = (time, swept) if swept < LONGEST else (2.0, LONGEST)
         sweep = self._sweep
         if sweep is None or sweep.course is not course or sweep.held != state.held:
             sweep = self._sweep = Sweep(self._arm, course, state.held)
-        first, last = places(state.progress, swept)
-        ahead = sweep.stretch(first, last)
-        left = distances(balls, self._links(q, state.held), ahead, self.need(age + time))
+        first, last = places(case.begin, swept)
+        a, b, half, way = sweep.stretch(first, last)
+        here, widest = self._links(np.array(state.q), state.held), self.need(case.age + time) + 0.1
+        left = distances(balls, here, (a, b, half * care.slack, way), widest)
 
-        def fits(limit: float) -> bool:
+        def margin(limit: float) -> float:
             t, s = stop(limit)
             if not s < LONGEST:
-                return False
+                return -math.inf
             # one more, as the first of `left` is the arm's measured place
-            until = places(state.progress, s)[1] - first + 1
-            return float(left[: until + 1].min()) >= self.need(age + t)
+            until = places(case.begin, s)[1] - first + 1
+            return float(left[: until + 1].min()) - self.need(case.age + t)
 
-        limit = _largest(fits, rate)
-        limit = limit if limit >= CREEP else 0.0
-        text = f"second channel: {left[0]:.2f} m from the arm" if limit < 1.0 else ""
-        return Verdict(limit, state.progress + stop(limit)[1], text, True, True)
+        return float(left[0]), stop, margin
+
+    def audit(
+        self, observation: Observation, state: RobotState, course: Course, limit: float
+    ) -> tuple[float, float] | None:
+        """Return by how much, m, a limit granted on these grounds leaves more than is needed; None: it is refused.
+
+        First with every doubt in its favour (no reserve for braking, ticks, or between the places looked at): below 0
+        the limit was too permissive. Then as this channel itself decides: below 0 it would have granted less.
+        """
+        strict = self.judge(state.t, observation, state, course)
+        if not strict.by_separation:
+            return None
+        balls = np.frombuffer(observation.balls, "<f4").reshape(-1, 4).astype(np.float64)
+        reaction, age = self._config.reaction, max(0.0, state.t - observation.t)
+        horizon = observation.oldest_exposure + reaction.lease_validity + reaction.after_expiry - state.t
+        case = _Case(state.progress, state.rate, max(0.0, state.rate_slope), horizon, 0.0, age)
+        favour = self._margin(balls, state, course, case, LENIENT)[2](limit)
+        delay = reaction.bus + reaction.tick
+        rate = min(1.0, state.rate + self._rates.slope_up * delay)
+        own = self._margin(balls, state, course, case._replace(rate=rate, delay=delay), STRICT)[2](limit)
+        return favour, own
 
     def _measured_rate(self, state: RobotState, course: Course) -> float:
         """Rate at which the joints are measured to move along the course; 0 where it hardly moves them."""
@@ -168,35 +227,38 @@ class SecondMonitor:
         square = float(along @ along)
         return float(along @ np.array(state.dq)) / square if square > 0.04 else 0.0
 
-    def _stop_within(
-        self, rate: float, slope: float, limit: float, horizon: float, delay: float, begin: float, course: Course
-    ) -> tuple[float, float]:
-        """Bound time, s, and nominal progress until standstill if the arm may move at `limit` for `horizon` s.
+    def _stop_within(self, limit: float, case: _Case, course: Course, care: Care) -> tuple[float, float]:
+        """Bound time, s, and nominal progress until standstill if the arm may move at `limit` while the lease lasts.
 
-        Below the limit the rate is taken to be there at once and still rising when the lease ends. Above it the arm
+        Below the limit the rate rises as fast as it may and is still rising when the lease ends. Above it the arm
         brakes to the limit, stays there while the lease lasts, and brakes again; a lease that ends in between can only
         shorten that. Both results hold for every profile of the rate that the node could take.
         """
-        jerk, tick = self._rates.jerk, self._config.reaction.tick
+        jerk, tick, up = self._rates.jerk, care.ticks * self._config.reaction.tick, self._rates.slope_up
+        rate, slope, horizon = case.rate, case.slope, case.horizon
         time, swept = 0.0, 0.0
-        end = begin
+        end = case.begin
         for _ in range(12):
-            down = course.braking(begin, end)
+            down = care.braking * course.braking(case.begin, end)
             if down <= 0.01:
                 return math.inf, math.inf
-            time, swept = _fall(limit, 0.0, 0.0, down, jerk, tick)
             if rate > limit:
+                time, swept = _fall(limit, 0.0, 0.0, down, jerk, tick)
                 before, area = _fall(rate, limit, slope, down, jerk, tick)
-                before += delay
+                before += case.delay
                 time += max(horizon, before)
-                swept += rate * delay + area + limit * max(0.0, horizon - before)
+                swept += rate * case.delay + area + limit * max(0.0, horizon - before)
             else:
-                rising = (self._rates.slope_up if rate < limit else slope) / jerk
+                steep = max(up, slope)
+                top = min(limit, rate + steep * horizon + 0.5 * steep * steep / jerk)
+                rise = min(horizon, (limit - rate) / steep)
+                rising = (steep if rate < limit else slope) / jerk
+                time, swept = _fall(top, 0.0, 0.0, down, jerk, tick)
                 time += horizon + rising
-                swept += limit * (horizon + rising)
-            if begin + swept <= end:
+                swept += top * (horizon + rising) - 0.5 * max(0.0, top - rate) * rise
+            if case.begin + swept <= end:
                 break
-            end = begin + swept
+            end = case.begin + swept
         return time, swept
 
     def _links(self, q: Array, held: PartGeometry | None) -> tuple[Array, Array, Array]:

@@ -31,8 +31,6 @@ of it, in its own sampling; these are a little more, nominal s."""
 PITCH, TORQUE_PITCH = 0.02, 0.04
 """Nominal time between the places where joints and torques are looked at, s."""
 TORQUE_SHARE = 0.95
-CAUTION = 0.97
-"""Of the braking that was found, so much is counted on."""
 MOST_SAMPLES = 60_000
 
 
@@ -207,11 +205,11 @@ class Course:
         return row
 
     def braking(self, begin: float, end: float) -> float:
-        """Fall of the rate, 1/s, that can be counted on everywhere from `begin` to `end` of the progress."""
+        """Fall of the rate, 1/s, that joints and torques permit everywhere from `begin` to `end` of the progress."""
         first = max(0, math.floor(begin / self._pitch))
         last = math.ceil(end / self._pitch) + 1
         window = self._fall[min(first, len(self._fall) - 1) : last]
-        return CAUTION * float(window.min())
+        return float(window.min())
 
 
 def _joint_fall(v: Array, acc: Array, a_max: Array) -> Array:

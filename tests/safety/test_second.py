@@ -161,7 +161,7 @@ def test_no_rate_it_grants_lets_anyone_be_reached(
     if found.limit == 0.0:
         return
     used = found.limit * part if part < 0.5 else found.limit
-    for start, rising in ((min(rate, found.limit), 0.0), (found.limit, 0.0), (rate, slope)):
+    for start, rising in ((min(rate, found.limit), 0.0), (rate, 0.0), (rate, slope)):
         time, places = worst_run(m, progress, start, rising, used)
         assert separation(m, places, balls) >= needed(0.06 + time) - 0.002
         assert places.max() <= found.reach + 1e-9
