@@ -33,7 +33,7 @@ def test_there_are_at_least_twenty_visits_of_different_names() -> None:
 def test_clips_of_a_folder_are_visits(tmp_path: Path) -> None:
     (tmp_path / "some.bvh").write_text("", encoding="utf-8")
     (tmp_path / "other.joints_m.npz").write_bytes(b"")
-    assert [trace.name for trace in recorded([tmp_path])][-2:] == ["other", "some"]
+    assert [trace.name for trace in recorded([tmp_path])][-2:] == ["other", "some.bvh"]
 
 
 def test_lost_time_is_summed_and_compared() -> None:
@@ -70,7 +70,7 @@ def test_the_working_reach_holds_every_place() -> None:
 @pytest.mark.xdist_group("compare")
 @pytest.mark.timeout(600)
 def test_one_visit_under_each_method(tmp_path: Path) -> None:
-    """Somebody in the gangway stops the arm of the zone, slows it with constant speeds, and hardly bothers the exact."""
+    """Somebody in the gangway stops the arm for the zone, slows it for constant speeds, not for the exact."""
     visits = [trace for trace in scripted() if trace.name == "stands in the gangway"]
     options = RunOptions(recipe=KITTING, quiet=True)
     jobs = jobs_of(visits, ["static_zone", "constant_speed", "exact"], options, tmp_path, 0.7)
