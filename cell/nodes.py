@@ -162,7 +162,9 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         from cell.recorder import RecorderNode
 
         issuers = tuple(session.cell.config.robot.leases.issuers)
-        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers)
+        about = {"safety": session.safety.model_dump_json(), "robot": session.cell.config.robot.model_dump_json()}
+        about["fingerprint"] = session.file.fingerprint
+        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, about=about)
     from cell.session import SessionError
 
     raise SessionError(f"there is no node {name!r}; there are {', '.join(session.node_names)}")

@@ -7,13 +7,14 @@ process costs the last second at most, and a file that ends in the middle is rea
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
 from mcap.exceptions import McapError
-from mcap.records import Channel, Message, Schema
+from mcap.records import Channel, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 
@@ -30,6 +31,11 @@ FLUSH_PERIOD = 1.0
 CHUNK = 64 * 1024
 TOPIC_EVENTS = "events"
 TOPIC_SUMMARY = "perception.summary"
+TOPIC_POINTS = "perception.points"
+COMPRESSION = 1
+MOST_BALLS = 1_000_000
+ABOUT = "cell"
+"""Name of the metadata that say what the recording is of."""
 
 
 class RecordError(Exception):
@@ -68,6 +74,38 @@ class ObservationSummary(msgspec.Struct, frozen=True):
         )
 
 
+class PackedObservation(msgspec.Struct, frozen=True):
+    """What a decision needs of an `Observation`: its points, compressed without loss, and its times."""
+
+    seq: int
+    t: float
+    oldest_exposure: float
+    seen: int
+    healthy: bool
+    confirmed_clear: bool
+    balls: bytes
+    """zlib; see `Observation.balls`."""
+
+    @staticmethod
+    def of(o: Observation) -> PackedObservation:
+        """Pack an observation."""
+        packed = zlib.compress(o.balls, COMPRESSION)
+        return PackedObservation(o.seq, o.t, o.oldest_exposure, o.seen, o.healthy, o.confirmed_clear, packed)
+
+    def unpack(self) -> Observation:
+        """Return the observation, without cameras and tracks. Raises ValueError if the points are damaged."""
+        inflate = zlib.decompressobj()
+        try:
+            balls = inflate.decompress(self.balls, MOST_BALLS * 16)
+        except zlib.error as error:
+            raise ValueError(f"damaged points: {error}") from None
+        if not inflate.eof or len(balls) % 16:
+            raise ValueError("damaged points: they break off, or are too many")
+        return Observation(
+            self.seq, self.t, self.oldest_exposure, balls, self.seen, self.healthy, "", [], [], self.confirmed_clear
+        )
+
+
 class _File:
     """An MCAP file being written."""
 
@@ -78,6 +116,9 @@ class _File:
         self._writer.start(profile="collabcell", library="collabcell")
         self._channels: dict[str, int] = {}
         self._encode = msgspec.msgpack.Encoder().encode
+
+    def describe(self, about: dict[str, str]) -> None:
+        self._writer.add_metadata(ABOUT, about)
 
     def add(self, topic: str, kind: type, body: Any, t: float) -> None:
         channel = self._channels.get(topic)
@@ -97,7 +138,7 @@ class _File:
 
 
 class RecorderNode:
-    """Records states, decisions, leases, observation summaries, cell status and every event.
+    """Records states, decisions, leases, observations with their points, cell status and every event.
 
     A recorder that cannot write says so once as an event (`recorder.failed`) and lets the cell go on: the ledger is
     what must not be lost.
@@ -112,12 +153,14 @@ class RecorderNode:
         robot: str = ARM,
         issuers: tuple[str, ...] = ("supervisor",),
         period: float = 0.02,
+        about: dict[str, str] | None = None,
     ) -> None:
-        """Raises RecordError if the file cannot be made."""
+        """`about` says what a recheck needs to know. Raises RecordError if the file cannot be made."""
         self.period = period
         self.path = path
         try:
             self._file: _File | None = _File(path)
+            self._file.describe(about or {})
         except OSError as error:
             raise RecordError(f"recording {path}: {error.strerror}; give the cell the right to write there") from None
         kinds: list[tuple[str, type]] = [
@@ -158,6 +201,8 @@ class RecorderNode:
         observation = self._observation.take()
         if observation is not None:
             file.add(TOPIC_SUMMARY, ObservationSummary, ObservationSummary.of(observation.body), observation.sent_at)
+            packed = PackedObservation.of(observation.body)
+            file.add(TOPIC_POINTS, PackedObservation, packed, observation.sent_at)
         for event in events:
             file.add(TOPIC_EVENTS, Event, event, event.t)
         if now >= self._flush_due:
@@ -184,7 +229,16 @@ def read_flight(path: Path) -> Iterator[Recorded]:
     """Yield all messages in the order of recording; a file that breaks off is read up to there. Raises RecordError."""
     kinds: dict[str, type] = {
         k.__name__: k
-        for k in (RobotState, AcceptedMotion, SafetyStatus, CellStatus, SpeedLease, ObservationSummary, Event)
+        for k in (
+            RobotState,
+            AcceptedMotion,
+            SafetyStatus,
+            CellStatus,
+            SpeedLease,
+            ObservationSummary,
+            PackedObservation,
+            Event,
+        )
     }
     decoders: dict[str, Any] = {name: msgspec.msgpack.Decoder(kind) for name, kind in kinds.items()}
     if not path.is_file():
@@ -211,3 +265,19 @@ def read_flight(path: Path) -> Iterator[Recorded]:
                 decoder = decoders.get(schemas.get(channel.schema_id, ""))
                 if decoder is not None:
                     yield Recorded(record.log_time / 1e9, channel.topic, decoder.decode(record.data))
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """Return what a recording says about itself; empty for one that says nothing. Raises RecordError."""
+    if not path.is_file():
+        raise RecordError(f"recording {path}: does not exist; give the folder of a run")
+    with path.open("rb") as stream:
+        try:
+            for record in StreamReader(stream).records:
+                if isinstance(record, Metadata) and record.name == ABOUT:
+                    return dict(record.metadata)
+                if isinstance(record, Message):
+                    break
+        except McapError as error:
+            raise RecordError(f"recording {path}: is no MCAP file ({error})") from None
+    return {}

@@ -27,7 +27,7 @@ from robots.rates import RateLimits
 from safety.config import SafetyConfig
 from safety.contract import SECOND
 from safety.second_arm import ArmError, ArmGeometry, Course
-from safety.second_sweep import Sweep, distances, places
+from safety.second_sweep import STEP, Sweep, distances, places
 
 Array = NDArray[np.float64]
 
@@ -41,6 +41,10 @@ MANUAL_SPEED = 0.5
 """Twice the 250 mm/s of manual mode: no point of the arm is more than twice as fast as TCP and elbow, m/s."""
 MANUAL_STOP = 0.3
 """Longest braking time from it, s."""
+LAG = (0.0, 0.02, 0.04, 0.06)
+"""Measured speeds can be so old against the progress, nominal s."""
+LONGEST_STOP = 3.0
+"""A stop takes less, s."""
 CREEP = 0.02
 """A limit below this is 0."""
 DEAD = 0.5
@@ -178,6 +182,8 @@ class SecondMonitor:
 
         @cache
         def stop(limit: float) -> tuple[float, float]:
+            if care is LENIENT:
+                return self._quickest_stop(limit, case, course)
             return self._stop_within(limit, case, course, care)
 
         time, swept = stop(1.0)
@@ -194,9 +200,11 @@ class SecondMonitor:
             t, s = stop(limit)
             if not s < LONGEST:
                 return -math.inf
-            # one more, as the first of `left` is the arm's measured place
-            until = places(case.begin, s)[1] - first + 1
-            return float(left[: until + 1].min()) - self.need(case.age + t)
+            inside = math.floor((case.begin + s) / STEP) - first
+            beyond = math.ceil((case.begin + s) / STEP) - first
+            # `left` starts with the arm's measured place; of the others, the first lies just behind it.
+            swept_over = left[: beyond + 2] if care is STRICT else np.append(left[0], left[2 : inside + 2])
+            return float(swept_over.min()) - self.need(case.age + t)
 
         return float(left[0]), stop, margin
 
@@ -222,10 +230,39 @@ class SecondMonitor:
         return favour, own
 
     def _measured_rate(self, state: RobotState, course: Course) -> float:
-        """Rate at which the joints are measured to move along the course; 0 where it hardly moves them."""
-        along = course.speed(state.progress)
-        square = float(along @ along)
-        return float(along @ np.array(state.dq)) / square if square > 0.04 else 0.0
+        """Rate at which the joints are measured to move along the course; 0 where it hardly moves them.
+
+        The drives lag: measured speeds belong to a place somewhat behind. The least over that stretch counts.
+        """
+        dq = np.array(state.dq)
+        least = math.inf
+        for behind in LAG:
+            along = course.speed(state.progress - behind)
+            square = float(along @ along)
+            least = min(least, float(along @ dq) / square if square > 0.04 else 0.0)
+        return least
+
+    def _quickest_stop(self, limit: float, case: _Case, course: Course) -> tuple[float, float]:
+        """Time, s, and nominal progress until standstill if the arm uses the limit while the lease lasts.
+
+        With every doubt in the arm's favour: at each place it brakes with all that joints and torques permit there,
+        and ends without easing off. Really it is never quicker.
+        """
+        dt, jerk = 0.5 * self._config.reaction.tick, self._rates.jerk
+        rate, slope, place, time = case.rate, case.slope, case.begin, 0.0
+        while time < LONGEST_STOP:
+            target = limit if time < case.horizon else 0.0
+            if target <= 0.0 and rate <= 0.0 and time > 0.0:
+                break
+            fall, rise = course.here(place)
+            if rate < target:
+                slope = min(slope + jerk * dt, min(rise, self._rates.slope_up), (target - rate) / dt)
+            else:
+                slope = max(min(slope, 0.0) - jerk * dt, -fall, (target - rate) / dt)
+            before, rate = rate, max(0.0, rate + slope * dt)
+            place += 0.5 * (before + rate) * dt
+            time += dt
+        return time, place - case.begin
 
     def _stop_within(self, limit: float, case: _Case, course: Course, care: Care) -> tuple[float, float]:
         """Bound time, s, and nominal progress until standstill if the arm may move at `limit` while the lease lasts.

@@ -180,9 +180,13 @@ class Course:
         self._spline, self._q, self._v = spline, q, v
         coarse = slice(None, None, max(1, round(TORQUE_PITCH / self._pitch)))
         by_torque = _torque_fall(q[coarse], v[coarse], acc[coarse], TORQUE_SHARE * tau_max, torque)
+        by_joint = _joint_fall(v, acc, a_max)
+        # Just here, without the node's caution about what comes next.
+        self._fall_here = np.minimum(np.minimum(by_joint, np.interp(at, at[coarse], by_torque)), down)
+        self._rise_here = _joint_fall(v, -acc, a_max)
         # Between two places the lower of both counts: one place more on either side.
         by_torque = np.interp(at, at[coarse], _least(by_torque, 1, 1))
-        joints = _least(_joint_fall(v, acc, a_max), *(math.ceil(w / self._pitch) for w in JOINT_WINDOW))
+        joints = _least(by_joint, *(math.ceil(w / self._pitch) for w in JOINT_WINDOW))
         torques = _least(by_torque, *(math.ceil(w / self._pitch) for w in TORQUE_WINDOW))
         self._fall = np.minimum(np.minimum(joints, torques), down)
 
@@ -210,6 +214,11 @@ class Course:
         last = math.ceil(end / self._pitch) + 1
         window = self._fall[min(first, len(self._fall) - 1) : last]
         return float(window.min())
+
+    def here(self, progress: float) -> tuple[float, float]:
+        """The most by which joints and torques permit the rate to fall, and joints to rise, at one place, 1/s."""
+        nearest = min(max(round(progress / self._pitch), 0), len(self._v) - 1)
+        return float(self._fall_here[nearest]), float(self._rise_here[nearest])
 
 
 def _joint_fall(v: Array, acc: Array, a_max: Array) -> Array:

@@ -172,3 +172,19 @@ def faults(
     from cell.commands.faults import run_faults
 
     raise typer.Exit(run_faults(file, recipe, cell, only or [], as_json, markdown))
+
+
+@app.command()
+def recheck(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its flight.mcap.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result.")] = False,
+) -> None:
+    """Recalculate every recorded lease with the second channel and report those that were too permissive.
+
+    Exit code 0 if every lease was checked and none was too permissive, 1 if not, 2 if there is no usable recording.
+
+    Example: cell safety recheck runs/2026-01-31_12-00-00
+    """
+    from cell.commands.recheck import recheck_run
+
+    raise typer.Exit(recheck_run(run, as_json))

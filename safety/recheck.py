@@ -1,0 +1,190 @@
+"""Recheck of a flight recording: every recorded lease against the second channel's calculation. Pure.
+
+A lease is looked at with the robot state recorded with it, which is at most some milliseconds newer than the one it was
+computed from: a limit that was admissible then still is, as long as the arm has kept to it. It is *too permissive* if
+the separation would not have sufficed even with every doubt in its favour, or if it rests on data on which nothing may
+be granted. It is *stricter here* if the second channel, with its own reserves, would have granted less: worth a look
+where it is much. It is *not checked* if the recording lacks what it rests on; a recording with such leases proves
+nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from perception.contract import Observation
+from robots.contract import AcceptedMotion, RobotState, SpeedLease
+from safety.config import SafetyConfig
+from safety.second import CREEP, SecondMonitor
+from safety.second_arm import ArmError, Course
+
+KEPT = 128
+"""So many observations and motions back a lease can rest on."""
+ROUNDING = 0.001
+"""Shortfall below which arithmetic may differ, m."""
+VALIDITY_ROUNDING = 1e-3
+"""The same for times, s."""
+STATE_APART = 0.25
+"""A recorded state this much older than a lease says nothing about it, s."""
+
+
+class Finding(NamedTuple):
+    """A lease that was too permissive."""
+
+    t: float
+    issuer: str
+    limit: float
+    motion_id: str
+    progress: float
+    reason: str
+    shortfall: float
+    """Distance missing with every doubt in its favour, m; inf where nothing may be granted at all."""
+
+
+@dataclass
+class Tally:
+    """What a recheck found."""
+
+    leases: Counter[str] = field(default_factory=Counter)
+    """All recorded leases by issuer."""
+    checked: int = 0
+    """Leases with a limit above 0 whose grounds were recalculated."""
+    stops: int = 0
+    """Leases with limit 0: nothing was granted."""
+    not_in_force: int = 0
+    """Leases for another motion or stretch than the arm's: the robot node takes them as 0."""
+    not_checked: Counter[str] = field(default_factory=Counter)
+    """Why, and how many."""
+    stricter_here: int = 0
+    """Leases of which the second channel, with its reserves, would have granted less."""
+    largest_reserve: float = 0.0
+    """By how much at most, m."""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Every lease was checked and none was too permissive."""
+        return not self.findings and not self.not_checked and self.checked + self.stops > 0
+
+
+class Recheck:
+    """Takes the messages of a recording in order; `tally` is the result so far."""
+
+    def __init__(self, config: SafetyConfig, monitor: SecondMonitor, fingerprint: str) -> None:
+        self._config = config
+        self._monitor = monitor
+        self._fingerprint = fingerprint
+        self._observations: OrderedDict[tuple[float, int], Observation] = OrderedDict()
+        self._courses: OrderedDict[str, Course | None] = OrderedDict()
+        self._state: RobotState | None = None
+        self._last: dict[str, tuple[int, int]] = {}
+        self.tally = Tally()
+
+    def observation(self, observation: Observation) -> None:
+        """An observation, with its points."""
+        self._observations[(observation.oldest_exposure, observation.seq)] = observation
+        while len(self._observations) > KEPT:
+            self._observations.popitem(last=False)
+
+    def motion(self, motion: AcceptedMotion) -> None:
+        """A motion the robot node accepted. One that cannot be prepared permits nothing."""
+        if not motion.motion_id:
+            return
+        try:
+            self._courses[motion.motion_id] = self._monitor.course(motion)
+        except (ArmError, ValueError):
+            self._courses[motion.motion_id] = None
+        while len(self._courses) > KEPT:
+            self._courses.popitem(last=False)
+
+    def state(self, state: RobotState) -> None:
+        """A robot state."""
+        self._state = state
+
+    def lease(self, lease: SpeedLease) -> None:
+        """A lease, after the state it was recorded with."""
+        tally = self.tally
+        tally.leases[lease.issuer] += 1
+        if not lease.limit > 0.0 and not math.isnan(lease.limit):
+            tally.stops += 1
+            return
+        wrong = self._formally_wrong(lease)
+        if wrong:
+            self._found(lease, wrong, math.inf)
+            return
+        s = self._state
+        if s is None:
+            tally.not_checked["no robot state was recorded with it"] += 1
+        elif not self._in_force(lease, s):
+            tally.not_in_force += 1
+        elif abs(lease.state_seq - s.seq) * self._config.reaction.tick > STATE_APART:
+            tally.not_checked["the state recorded with it is another one"] += 1
+        else:
+            self._recalculate(lease, s)
+
+    def _in_force(self, lease: SpeedLease, state: RobotState) -> bool:
+        """Would the robot node obey it in this state?"""
+        there = lease.progress_from - 1e-9 <= state.progress <= lease.progress_to + 1e-9
+        late = state.t >= lease.expires_at + self._config.reaction.after_expiry
+        return lease.motion_id == state.motion_id and (there or not lease.motion_id) and not late
+
+    def _formally_wrong(self, lease: SpeedLease) -> str:
+        """Why a lease should never have been issued, whatever the separation; empty if there is no reason."""
+        numbers = (lease.limit, lease.progress_from, lease.progress_to, lease.oldest_exposure, lease.expires_at)
+        if not all(map(math.isfinite, numbers)) or not 0.0 <= lease.limit <= 1.0:
+            return "numbers that are not finite or out of range"
+        longest = lease.oldest_exposure + self._config.reaction.lease_validity + VALIDITY_ROUNDING
+        if lease.expires_at > longest:
+            return "valid for longer than configured"
+        if lease.fingerprint != self._fingerprint:
+            return "computed with another configuration"
+        before = self._last.get(lease.issuer, (-1, -1))
+        self._last[lease.issuer] = (lease.boot, lease.seq)
+        if (lease.boot, lease.seq) < before:
+            return "older than the one before it"
+        return ""
+
+    def _recalculate(self, lease: SpeedLease, state: RobotState) -> None:
+        tally = self.tally
+        grounds = [o for (exposure, _), o in self._observations.items() if exposure == lease.oldest_exposure]
+        if not grounds:
+            tally.not_checked["the observation it rests on was not recorded"] += 1
+            return
+        if lease.motion_id and lease.motion_id not in self._courses:
+            tally.not_checked["its motion was not recorded"] += 1
+            return
+        tally.checked += 1
+        # Pictures of two cameras can make two observations with one oldest exposure: it may rest on either.
+        results = [self._against(lease, state, o) for o in grounds]
+        favour, own, reason = max(results)
+        if favour < -ROUNDING:
+            self._found(lease, reason, -favour)
+        elif own < 0.0:
+            tally.stricter_here += 1
+            tally.largest_reserve = max(tally.largest_reserve, -own)
+
+    def _against(self, lease: SpeedLease, state: RobotState, observation: Observation) -> tuple[float, float, str]:
+        """Margins in favour of the lease and by this channel's own measure, m, and what is wrong if they are short."""
+        if not observation.healthy:
+            return -math.inf, -math.inf, "the observation was not healthy"
+        course = self._courses.get(lease.motion_id) if lease.motion_id else None
+        if lease.motion_id and course is None:
+            return -math.inf, -math.inf, "its motion is none"
+        if course is None:
+            verdict = self._monitor.judge(state.t, observation, state, None)
+            if verdict.limit >= lease.limit - CREEP:
+                return 0.0, 0.0, ""
+            return -math.inf, -math.inf, verdict.reason or "jogging that close is not permitted"
+        margins = self._monitor.audit(observation, state, course, lease.limit)
+        if margins is None:
+            verdict = self._monitor.judge(state.t, observation, state, course)
+            return -math.inf, -math.inf, verdict.reason
+        return margins[0], margins[1], "the arm could not have stopped far enough from somebody"
+
+    def _found(self, lease: SpeedLease, reason: str, shortfall: float) -> None:
+        progress = self._state.progress if self._state is not None else 0.0
+        t = self._state.t if self._state is not None else lease.oldest_exposure
+        self.tally.findings.append(Finding(t, lease.issuer, lease.limit, lease.motion_id, progress, reason, shortfall))
