@@ -7,6 +7,7 @@ process costs the last second at most, and a file that ends in the middle is rea
 from __future__ import annotations
 
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,7 +253,7 @@ def read_flight(path: Path) -> Iterator[Recorded]:
                 record = next(records)
             except StopIteration:
                 return
-            except McapError as error:
+            except (McapError, struct.error) as error:
                 if not channels:
                     raise RecordError(f"recording {path}: is no MCAP file ({error})") from None
                 return
@@ -278,6 +279,6 @@ def read_about(path: Path) -> dict[str, str]:
                     return dict(record.metadata)
                 if isinstance(record, Message):
                     break
-        except McapError as error:
+        except (McapError, struct.error) as error:
             raise RecordError(f"recording {path}: is no MCAP file ({error})") from None
     return {}
