@@ -190,20 +190,21 @@ def classify(
 def _look_round(depth: U16, measured: U16, label: U8, v: int, u: int, noise: float, sigmas: float) -> tuple[int, bool]:
     """How many of 8 neighbours are measured person pixels of like depth; whether one is robot or part and nearer."""
     rows, columns = depth.shape
-    z = depth[v, u]
-    tolerance = 30.0 + sigmas * noise * (z * 0.001) * z
+    z = np.int64(depth[v, u])
+    # Depths are whole millimetres, so the tolerance may be rounded down.
+    tolerance = np.int64(30.0 + sigmas * noise * (z * 0.001) * z)
     agree = 0
     edge = False
     for y in range(max(v - 1, 0), min(v + 2, rows)):
         for x in range(max(u - 1, 0), min(u + 2, columns)):
-            if y == v and x == u:
+            kind = label[y, x]
+            if kind == BACKGROUND or (y == v and x == u):
                 continue
-            other = label[y, x]
-            n = depth[y, x]
-            if other == PERSON and abs(float(n) - float(z)) <= tolerance:
+            n = np.int64(depth[y, x])
+            if kind == PERSON:
                 # A filled hole repeats a neighbour: counted as evidence, one wrong pixel would bear itself out.
-                agree += measured[y, x] != 0
-            elif (other == ROBOT or other == PART) and n < z:
+                agree += (abs(n - z) <= tolerance) & (measured[y, x] != 0)
+            elif kind != UNKNOWN and n < z:
                 edge = True
     return agree, edge
 
