@@ -7,6 +7,7 @@ process costs the last second at most, and a file that ends in the middle is rea
 from __future__ import annotations
 
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ TOPIC_SUMMARY = "perception.summary"
 TOPIC_POINTS = "perception.points"
 COMPRESSION = 1
 MOST_BALLS = 1_000_000
+BROKEN = (McapError, struct.error)
+"""What the reader raises where a file breaks off, depending on the byte."""
 ABOUT = "cell"
 """Name of the metadata that say what the recording is of."""
 
@@ -252,7 +255,7 @@ def read_flight(path: Path) -> Iterator[Recorded]:
                 record = next(records)
             except StopIteration:
                 return
-            except McapError as error:
+            except BROKEN as error:
                 if not channels:
                     raise RecordError(f"recording {path}: is no MCAP file ({error})") from None
                 return
@@ -278,6 +281,6 @@ def read_about(path: Path) -> dict[str, str]:
                     return dict(record.metadata)
                 if isinstance(record, Message):
                     break
-        except McapError as error:
+        except BROKEN as error:
             raise RecordError(f"recording {path}: is no MCAP file ({error})") from None
     return {}

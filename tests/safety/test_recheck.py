@@ -59,6 +59,7 @@ def standing(rate: float = 0.8) -> RobotState:
     return state_on(motion(SEED), 0.3 * motion(SEED).duration, rate)
 
 
+@pytest.mark.requirement("SEC-04")
 def test_a_justified_lease_passes_and_a_raised_one_is_found() -> None:
     state = standing(0.0)
     for distance in np.arange(0.3, 1.6, 0.1):
@@ -116,6 +117,7 @@ def test_nothing_may_be_granted_on_such_grounds(what: str) -> None:
     assert recheck(o, state, lease_for(o, state, 0.0)).findings == []
 
 
+@pytest.mark.requirement("SEC-04")
 def test_what_was_not_recorded_is_no_proof() -> None:
     state, o = standing(), observation(np.zeros((0, 4)))
     whole = recheck(o, state, lease_for(o, state, 1.0))
