@@ -219,6 +219,33 @@ def robots() -> None:
     raise typer.Exit(list_robots())
 
 
+@app.command()
+def compare(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or its name.")] = "kitting",
+    cell: Annotated[
+        Path | None, typer.Option("--cell", metavar="FILE", help="Cell file with a twin; left out: the demo cell.")
+    ] = None,
+    clips: Annotated[
+        list[Path] | None, typer.Option("--clips", metavar="DIR", help="Folder of recorded motion; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of every run.")] = 1,
+    traces: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N visits.")] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Runs at a time.")] = 2,
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Compare methods of keeping the distance: how much time does each lose over the same visits?
+
+    A static stop zone sized by ISO 13855, ISO/TS 15066 with constant speeds, and the exact monitor, in the twin, with
+    people who come, work beside the robot and leave. Writes a picture, a table and all figures.
+
+    Example: cell compare kitting --clips ../shared/mocap --jobs 2
+    """
+    from cell.commands.compare import run_compare
+
+    raise typer.Exit(run_compare(recipe, cell, clips or [], seed, traces, jobs, as_json, runs))
+
+
 # ---------------------------------------------------------------- arguments that belong together
 
 

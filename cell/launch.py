@@ -73,10 +73,11 @@ def run_directory(runs: Path) -> Path:
     raise SessionError(f"no free folder name in {runs}")
 
 
-def run_lockstep(options: RunOptions, show: Show | None = None) -> RunResult:
-    """Run a recipe on simulated time. Raises FileErrors, SessionError, BusError before anything moves."""
+def run_lockstep(options: RunOptions, show: Show | None = None, session: Session | None = None) -> RunResult:
+    """Run a recipe on simulated time, in a new session unless one is given. Raises FileErrors, SessionError, BusError
+    before anything moves."""
     begun = time.perf_counter()
-    session = new_session(options, run_directory(options.runs), attended=True)
+    session = session or new_session(options, run_directory(options.runs), attended=True)
     clock, hub = SimulatedClock(), Hub()
     nodes = []
     for name in session.node_names:

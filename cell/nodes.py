@@ -12,7 +12,7 @@ from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.leases import LeaseRules
 from robots.model import RobotModel
 from safety.contract import SECOND
-from safety.monitor import Monitor
+from safety.methods import build_monitor
 from safety.node import SupervisorNode
 from safety.second import SecondCore, SecondMonitor
 from safety.second_node import SecondNode
@@ -109,7 +109,8 @@ def _perception(session: Session, ports: Ports) -> Node:
 
 def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:
     model = model_of(session)
-    monitor = Monitor(session.safety, model, session.cell.config.robot.rate_limits.limits)
+    limits = session.cell.config.robot.rate_limits.limits
+    monitor = build_monitor(session.method, session.safety, model, limits, session.reach)
     core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
 

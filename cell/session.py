@@ -18,6 +18,7 @@ from cell.options import RunOptions
 from safety.acceptance import AcceptanceError, acceptance_faults, load_trusted, trust_path
 from safety.config import SafetyConfig, fingerprint, load_safety
 from safety.contract import SECOND
+from safety.methods import Method
 
 WORLD, PERCEPTION, SUPERVISOR, CONTROLLER, ARM = "twin", "perception", "supervisor", "controller", "arm"
 LEDGER, RECORDER, OPERATOR = "ledger", "recorder", "operator"
@@ -58,6 +59,10 @@ class Session:
     file: SessionFile
     cell: LoadedCell
     safety: SafetyConfig
+    method: Method = "exact"
+    """Coarser methods are for comparison in the twin; live sessions always have the exact one."""
+    reach: float = 0.0
+    """Of the arm in its work, m, where the method is a static zone."""
 
     @property
     def directory(self) -> Path:

@@ -77,3 +77,22 @@ def build_background(camera: CameraInfo, workcell: Workcell, config: PerceptionC
     tolerance = config.sigmas * camera.noise_coefficient * nearest.astype(float) ** 2 + config.background_margin
     near = np.clip(np.floor((nearest - tolerance) * 1000.0), 1, 65534).astype(np.uint16)
     return Background(ray_x, ray_y, depth, near)
+
+
+def leaving_depth(camera: CameraInfo, lower: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Depth (h, w), mm, from which on a pixel's ray is outside the box lower..upper (base frame, m) for good.
+
+    Rounded up by up to 3 mm: a pixel at least this deep is outside, a shallower one may be either. 1 where the ray
+    does not meet the box at all.
+    """
+    T = np.asarray(camera.T_base_camera, float).reshape(4, 4)
+    ray_x, ray_y = rays(camera.intrinsics)
+    u, v = np.meshgrid(ray_x.astype(float), ray_y.astype(float))
+    direction = np.stack([u, v, np.ones_like(u)], -1) @ T[:3, :3].T
+    # A ray along a face of the box never passes the planes of that axis; a tiny slope keeps the arithmetic finite.
+    direction = np.where(np.abs(direction) < 1e-9, 1e-9, direction)
+    first, second = (lower - T[:3, 3]) / direction, (upper - T[:3, 3]) / direction
+    enters = np.minimum(first, second).max(-1)
+    leaves = np.maximum(first, second).min(-1)
+    meets = (leaves + 0.002 >= enters) & (leaves + 0.002 >= 0.0)
+    return np.where(meets, np.clip(np.ceil((leaves + 0.002) * 1000.0), 1, 65535), 1).astype(np.uint16)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perception import kernels
+from perception import voxels
 from perception.background import Background, box_transforms
 from perception.config import PerceptionConfig
 from perception.contract import CameraInfo
@@ -49,8 +49,11 @@ class ClearanceMap:
         self._entry = self._entries(workcell)
         self.possible = np.where(self.solid == 1, 0, 1).astype(np.uint8)
         self._scratch = np.zeros(self.shape, np.uint8)
-        self._label = np.zeros(self.shape, np.int32)
-        self._stack = np.zeros(self.possible.size, np.int32)
+        columns = self.shape[0] * self.shape[1]
+        most = columns * ((self.shape[2] + 1) // 2)
+        self._first = np.zeros(columns + 1, np.int32)
+        self._runs = np.zeros((most, 5), np.int32)
+        self._parent = np.zeros(most, np.int32)
         self._thin = np.zeros(self.shape, np.uint8)
         self._anchored = np.zeros(self.shape, np.uint8)
         self._time = -math.inf
@@ -127,42 +130,40 @@ class ClearanceMap:
         while self.travel >= self.size:
             self.travel -= self.size
             if steps < max(self.shape):
-                kernels.dilate(self.possible, self.solid, self._scratch)
+                voxels.dilate(self.possible, self.solid, self._scratch)
             steps += 1
         np.maximum(self.possible, self._entry, out=self.possible)
 
     def clear(self, view: VoxelView, pooled: NDArray[np.uint16]) -> None:
         """Clear what one camera sees free right now (`pooled`: free depth in mm of 4x4 pixel blocks)."""
-        kernels.clear_seen_free(self.possible.reshape(-1), pooled, view.rect, view.far_mm, view.visible)
+        voxels.clear_seen_free(self.possible.reshape(-1), pooled, view.rect, view.far_mm, view.visible)
         np.maximum(self.possible, self._entry, out=self.possible)
 
-    def occupy(self, points: NDArray[np.float32]) -> None:
-        """Mark voxels with seen points, (n, 3): people spread from there, and pockets beside them stay possible."""
+    def occupy(self, *clouds: NDArray[np.float32]) -> None:
+        """Mark voxels with seen points, each (n, 3): people spread from there; pockets beside them stay possible."""
         self._anchored[:] = self._entry
-        if len(points):
-            index = np.floor((points - self.lower) / self.size).astype(int)
-            inside = np.all((index >= 0) & (index < self.shape), axis=1)
-            i, j, k = index[inside].T
-            self.possible[i, j, k] = 1
-            self._anchored[i, j, k] = 1
+        for cloud in clouds:
+            voxels.occupy(cloud, self.lower, self.size, self.possible, self._anchored)
 
     def drop_pockets(self) -> int:
         """Clear closed pockets too small to hold a person; return the voxels cleared."""
         least = int(self._config.least_person_volume / self.size**3)
         return int(
-            kernels.drop_small_components(self.possible, self._anchored, self._thin, least, self._label, self._stack)
+            voxels.drop_small_components(
+                self.possible, self._anchored, self._thin, least, self._first, self._runs, self._parent
+            )
         )
 
     def exclude_arm(self, a: NDArray[np.float64], b: NDArray[np.float64], r: NDArray[np.float64]) -> None:
         """Clear voxels whose centre is inside the arm itself, and note the layer round it that holds no torso."""
         self._thin[:] = 0
-        kernels.set_near_capsules(self._thin, 1, self.lower, self.size, a, b, r, self._config.arm_layer)
-        kernels.set_near_capsules(self.possible, 0, self.lower, self.size, a, b, r, 0.0)
+        voxels.set_near_capsules(self._thin, 1, self.lower, self.size, a, b, r, self._config.arm_layer)
+        voxels.set_near_capsules(self.possible, 0, self.lower, self.size, a, b, r, 0.0)
 
     def balls(self, box: tuple[NDArray[np.float64], NDArray[np.float64]], out: NDArray[np.float32]) -> int:
         """Write centres of possible voxels that matter to an arm within `box`; return their number (may overflow)."""
         return int(
-            kernels.frontier(
+            voxels.frontier(
                 self.possible, self.lower, self.size, box[0], box[1], self._config.interest, 2.0 * self.size, out
             )
         )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perception import kernels
+from perception import voxels
 from perception.armhistory import ArmHistory, CapsuleModel
 from perception.clearance import ClearanceMap, VoxelView
 from perception.config import PerceptionConfig
@@ -65,7 +65,7 @@ class CameraFusion:
             self.map.drop_pockets()
             self.map.exclude_arm(arm.a, arm.b, arm.r)
             self.map.balls((arm.a[0], arm.b[0]), self._balls)
-            kernels.dilate(self.map.possible, self.map.solid, np.zeros_like(spare))
+            voxels.dilate(self.map.possible, self.map.solid, np.zeros_like(spare))
             self.map.possible[:] = spare
 
     def confirm_clear(self) -> None:
@@ -97,12 +97,8 @@ class CameraFusion:
             self._map_time = frame.exposure
             self.map.clear(self._voxels[frame.camera], seen.free)
             self.map.exclude_arm(arm.a, arm.b, arm.r)
-        self.map.occupy(self._all_points())
+        self.map.occupy(*(latest.points for latest in self._latest.values()))
         self.map.drop_pockets()
-
-    def _all_points(self) -> NDArray[np.float32]:
-        clouds = [latest.points for latest in self._latest.values() if len(latest.points)]
-        return np.concatenate(clouds) if clouds else np.zeros((0, 3), np.float32)
 
     def _observe(self, now: float) -> Observation:
         reference = max(latest.exposure for latest in self._latest.values())
@@ -124,9 +120,8 @@ class CameraFusion:
         speed, half = self._config.growth_speed, 0.5 * math.sqrt(3.0) * self._config.cell_size
         parts = []
         for latest in self._latest.values():
-            radius = np.full((len(latest.points), 1), half + speed * (reference - latest.exposure), np.float32)
-            parts.append(np.hstack([latest.points, radius]))
-        return np.concatenate(parts).astype(np.float32)
+            parts.append(_balls(latest.points, half + speed * (reference - latest.exposure)))
+        return np.concatenate(parts)
 
     def _possible_balls(self, reference: float) -> tuple[NDArray[np.float32], bool]:
         newest = self.history.newest
@@ -139,7 +134,7 @@ class CameraFusion:
         count = self.map.balls(box, self._balls)
         grown = self.map.ball_radius + self._config.growth_speed * max(0.0, reference - self._map_time)
         kept = self._balls[: min(count, len(self._balls))]
-        return np.hstack([kept, np.full((len(kept), 1), grown, np.float32)]), count > len(self._balls)
+        return _balls(kept, grown), count > len(self._balls)
 
     def _fault(self, health: list[CameraHealth], overflow: bool) -> str:
         bad = [f"camera {h.name}: {h.reason}" for h in health if not h.ok]
@@ -152,6 +147,12 @@ class CameraFusion:
     def health(self, now: float) -> list[CameraHealth]:
         """Return the verdict on every camera."""
         return [self._watches[name].health(now) for name in self._order]
+
+
+def _balls(centres: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+    balls = np.empty((len(centres), 4), np.float32)
+    balls[:, :3], balls[:, 3] = centres, radius
+    return balls
 
 
 class PointFusion:
@@ -181,10 +182,10 @@ class PointFusion:
         frame = max(fresh, key=lambda f: f.exposure)
         self._last = frame
         self._seq += 1
+        # One bad point makes all of it a single NaN.
         cells = merge_cells(frame.points, self._config.cell_size)
-        finite = bool(np.all(np.isfinite(cells)))
-        half = np.full((len(cells), 1), 0.5 * math.sqrt(3.0) * self._config.cell_size, np.float32)
-        balls = np.hstack([cells, half]).astype(np.float32)
+        finite = not len(cells) or bool(np.isfinite(cells[0]).all())
+        balls = _balls(cells, 0.5 * math.sqrt(3.0) * self._config.cell_size)
         reason = "" if self.confirmed else "nobody has confirmed since start that the cell is clear"
         if len(balls) > self._config.max_balls or not finite:
             reason = "more occupied space than can be handled: cannot tell where people are"
@@ -197,13 +198,10 @@ class PointFusion:
 
 
 def merge_cells(points: NDArray[np.float32], size: float) -> NDArray[np.float32]:
-    """Return the centres of the cells of edge `size` that (n, 3) points fall into, one entry a cell, in cell order."""
-    if len(points) == 0:
-        return np.zeros((0, 3), np.float32)
-    if not np.all(np.isfinite(points)) or np.abs(points).max() > 1000.0:
-        return np.full((1, 3), np.nan, np.float32)
-    index = np.floor(points / size).astype(np.int64) + (1 << 20)
-    codes = np.unique((index[:, 0] << 42) | (index[:, 1] << 21) | index[:, 2])
-    mask = (1 << 21) - 1
-    cells = np.stack([codes >> 42, (codes >> 21) & mask, codes & mask], 1) - (1 << 20)
-    return ((cells + 0.5) * size).astype(np.float32)
+    """Return the centres of the cells of edge `size` that (n, 3) points fall into, one entry a cell.
+
+    A single NaN if a point is not finite or farther than 1000 m: an answer that cannot be taken for free space."""
+    out = np.empty((len(points), 3), np.float32)
+    table = np.empty(1 << max(4, (2 * len(points)).bit_length()), np.int64)
+    count = voxels.merge_cells(np.ascontiguousarray(points, np.float32), size, table, out)
+    return np.full((1, 3), np.nan, np.float32) if count < 0 else out[:count]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+from perception import kernels
 from perception.config import PerceptionConfig
 from perception.contract import CameraHealth, CameraInfo, Frame
 
@@ -18,8 +20,7 @@ class CameraWatch:
         self._config = config
         self._seq = -1
         self._exposure = -math.inf
-        self._picture: bytes | None = None
-        self._same = 0
+        self._picture: NDArray[np.uint16] | None = None
         self._reason = "no frame yet"
         self._valid = 0.0
         self._dropped = 0
@@ -40,17 +41,17 @@ class CameraWatch:
         return self._content(frame)
 
     def _content(self, frame: Frame) -> bool:
-        picture = frame.depth.tobytes()
-        self._same = self._same + 1 if picture == self._picture else 0
-        self._picture = picture
-        if self._same >= 1:
+        if self._picture is None:
+            # No camera delivers this value: the first picture differs from it.
+            self._picture = np.full(frame.depth.shape, 65535, np.uint16)
+        same, valid, near = kernels.compare(frame.depth, self._picture, self._config.covered_nearer * 1000.0)
+        self._picture[:] = frame.depth
+        if same:
             # Real depth noise never repeats a picture to the bit.
             return self._refuse("frozen: the same picture came twice")
-        valid = int(np.count_nonzero(frame.depth))
         self._valid = valid / frame.depth.size
         if self._valid < self._config.least_valid:
             return self._refuse(f"invalid: only {self._valid:.0%} of the pixels are valid")
-        near = np.count_nonzero(frame.depth < self._config.covered_nearer * 1000.0) - (frame.depth.size - valid)
         if near > 0.5 * valid:
             return self._refuse("covered: most of the picture is right in front of the lens")
         self._reason = ""

@@ -180,7 +180,6 @@ class PointPerceptionNode(_Shell):
             self._connected = True
         self._serve(self._fusion, now)
         frames = [f for f in (source.poll(now) for source in self._sources) if f is not None]
-        self._newest_state()
         self._publish(self._fusion.step(now, frames), now)
 
     def close(self) -> None:

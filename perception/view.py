@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perception import kernels
-from perception.background import Background, build_background
+from perception.background import Background, build_background, leaving_depth
 from perception.config import PerceptionConfig
 from perception.contract import CameraInfo, ExpectedPart, Frame
 from robots.workcell import Workcell
@@ -47,12 +48,15 @@ class CameraView:
         height, width = info.intrinsics.height, info.intrinsics.width
         self._depth = np.zeros((height, width), np.uint16)
         self._label = np.zeros((height, width), np.uint8)
+        self._pixels = np.zeros(height * width, np.int32)
         self.label = np.zeros((height, width), np.uint8)
-        self._free = np.zeros((height, width), np.float32)
-        self._bridged = np.zeros((height, width), np.float32)
+        self._free = np.zeros((height, width), np.uint16)
+        self._bridged = np.zeros((height, width), np.uint16)
         self._pooled = np.zeros(((height + 3) // 4, (width + 3) // 4), np.uint16)
         self._lower = np.asarray(workcell.person_volume[0], float)
         self._upper = np.asarray(workcell.person_volume[1], float)
+        # What lies beyond the volume needs no closer look than a static surface.
+        self._near = np.minimum(self.background.near, leaving_depth(info, self._lower, self._upper))
         extent = self._upper - self._lower
         cells = np.ceil(extent / config.cell_size).astype(int)
         self._stamp = np.zeros((int(cells[0]), int(cells[1]), int(cells[2])), np.int32)
@@ -62,34 +66,40 @@ class CameraView:
     def process(self, frame: Frame, arm: Capsules, parts: list[ExpectedPart]) -> Seen:
         """Classify a frame. `arm`: capsules at its exposure time; `parts`: where the recipe put parts."""
         c, b, noise = self._config, self.background, self.info.noise_coefficient
-        part_T, part_half = part_boxes(parts)
-        kernels.fill_small_holes(frame.depth, self._depth)
+        part_T, part_half = part_boxes(tuple(parts))
+        found = kernels.candidates(frame.depth, self._near, self._depth, self._label, self._pixels)
+        pixels = self._pixels[:found]
         kernels.classify(
-            self._depth, b.near, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
+            self._depth, pixels, b.ray_x, b.ray_y, self._T, arm.a, arm.b, arm.r,
             c.robot_margin, noise, c.sigmas, part_T, part_half, c.part_margin, self._lower, self._upper, self._label,
         )  # fmt: skip
-        people = kernels.resolve_edges_and_support(self._depth, self._label, noise, c.sigmas, c.support, self.label)
-        count = self._collect() if people else 0
+        people = kernels.resolve_edges_and_support(
+            self._depth, frame.depth, pixels, self._label, noise, c.sigmas, c.support, self.label
+        )
+        count = self._collect(pixels) if people else 0
         width = c.smallest_object * 1000.0 * min(self.info.intrinsics.fx, self.info.intrinsics.fy)
         kernels.free_depth(
-            self._depth, self.label, c.background_margin * 1000.0, noise, c.sigmas, width,
+            self._depth, pixels, self.label, c.background_margin * 1000.0, noise, c.sigmas, width,
             self._free, self._bridged, self._pooled,
         )  # fmt: skip
         return Seen(frame.exposure, self._cells[: min(count, MAX_CELLS)].copy(), self._pooled, count > MAX_CELLS)
 
-    def _collect(self) -> int:
+    def _collect(self, pixels: NDArray[np.int32]) -> int:
         self._mark += 1
         b = self.background
         return int(
             kernels.collect_points(
-                self._depth, self.label, b.ray_x, b.ray_y, self._T,
+                self._depth, pixels, self.label, b.ray_x, b.ray_y, self._T,
                 self._lower, self._config.cell_size, self._stamp, self._mark, self._cells,
             )
         )  # fmt: skip
 
 
-def part_boxes(parts: list[ExpectedPart]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (n, 4, 4) transforms base -> part and (n, 3) half edge lengths. A part that is not finite is left out."""
+@functools.lru_cache(maxsize=16)
+def part_boxes(parts: tuple[ExpectedPart, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (n, 4, 4) transforms base -> part and (n, 3) half edge lengths. A part that is not finite is left out.
+
+    The same parts come with every picture between two grips, so the answer is kept."""
     T = np.zeros((len(parts), 4, 4))
     half = np.zeros((len(parts), 3))
     n = 0

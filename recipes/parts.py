@@ -82,6 +82,8 @@ class Parts:
         self._workcell = workcell
         self._parts: dict[str, Part] = {}
         self._seq = 0
+        self._expected: list[ExpectedPart] = []
+        self._expected_version = -1
         self.version = 0
         """Raised by each change."""
         self.placed = 0
@@ -188,14 +190,14 @@ class Parts:
     def expected(self) -> ExpectedParts:
         """Return what perception may see: every part that lies on a place."""
         self._seq += 1
-        return ExpectedParts(
-            self._seq,
-            [
+        if self._expected_version != self.version:
+            self._expected_version = self.version
+            self._expected = [
                 ExpectedPart(p.name, self._workcell.parts[p.kind].size, vector(p.pose))
                 for p in self._parts.values()
                 if p.pose is not None
-            ],
-        )
+            ]
+        return ExpectedParts(self._seq, self._expected)
 
     def geometry(self, part: Part, T_tcp_part: Matrix) -> PartGeometry:
         """Return what the robot node has to know of a part it is to hold."""

@@ -60,6 +60,8 @@ class RobotNode:
         self._connected = False
         self._next_connect = -1e18
         self._last: float | None = None
+        self.published: RobotState | None = None
+        """The last state that was sent."""
         self._rehearsal = Rehearsal(config, model, driver.info, rules)
 
     def warm_up(self) -> None:
@@ -128,6 +130,7 @@ class RobotNode:
             self._motion.send(out.motion, now)
         if out.state is not None:
             self._state.send(out.state, now)
+            self.published = out.state
         for client, reply in out.replies:
             self._service.reply(client, reply)
         for kind, data in out.events:

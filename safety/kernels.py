@@ -1,190 +1,273 @@
-"""The monitor's loops over occupied balls, link capsules and stations of the path, compiled by numba. Metres."""
+"""The monitor's loops over occupied balls and link capsules, compiled by numba. Metres; nothing is allocated.
+
+Distances of all balls to all links are taken in single precision, on purpose only to tell which pairs need a closer
+look (`SLACK` covers the rounding); every figure a decision rests on is taken again in double precision.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from robots.rates import braking_on, window_minimum
-from safety.separation import NEAR
-
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
-ANCHOR = 0.15
-"""Radius within which balls share one measurement against all links, m."""
+BLOCK = 64
+"""Balls whose smallest gap is kept together."""
+FARTHEST = np.float32(1e3)
+"""A coordinate or radius from here on is no place in a cell, m."""
+SLACK = 1e-3
+"""More than single precision loses on a distance within reach of an arm, m."""
+PIECES = 16
+"""Parts into which a stretch between two stations is cut where it decides."""
+MARKS = 3
+"""Stations at which a block of balls is measured before single balls are."""
+_HALF = np.float32(0.5)
+_FAR = np.float32(1e9)
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+_TINY = np.float32(1e-12)
+
+
+class Cloud(NamedTuple):
+    """Occupied balls by coordinate, and their gaps to the links where these are now. Scratch space."""
+
+    x: F32
+    y: F32
+    z: F32
+    r: F32
+    gap: F32
+    """(links, room): distance of surfaces."""
+    block: F32
+    """(links, room / BLOCK): smallest gap of each block."""
+
+
+class Sweep(NamedTuple):
+    """Link capsules at the stations of the path ahead. Scratch space."""
+
+    ends: F64
+    """(stations, links, 6): both ends of the axis."""
+    way: F64
+    """(stations, links): how far any point of the axis has come from station 0, along straight lines."""
+    bend: F64
+    """(links,): how far the path may be from the straight lines between stations."""
+    radius: F64
+    """(links,)."""
 
 
 @njit(cache=True)
-def distance_to_segment(x: float, y: float, z: float, a: F64, b: F64) -> float:
-    """Return the distance of a point to the segment a-b."""
-    ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
-    wx, wy, wz = x - a[0], y - a[1], z - a[2]
+def cloud_in(memory: F32, links: int) -> Cloud:
+    """Lay a cloud out in a flat array; see `cloud_size`."""
+    room = memory.shape[0] * BLOCK // (BLOCK * (4 + links) + links) // BLOCK * BLOCK
+    gap = 4 * room
+    block = gap + links * room
+    return Cloud(
+        memory[:room],
+        memory[room : 2 * room],
+        memory[2 * room : 3 * room],
+        memory[3 * room : 4 * room],
+        memory[gap:block].reshape((links, room)),
+        memory[block : block + links * (room // BLOCK)].reshape((links, room // BLOCK)),
+    )
+
+
+def cloud_size(balls: int, links: int) -> int:
+    """Return how many numbers a cloud of so many balls needs."""
+    blocks = balls // BLOCK + 1
+    return blocks * (BLOCK * (4 + links) + links)
+
+
+@njit(cache=True)
+def sweep_in(memory: F64, stations: int, links: int) -> Sweep:
+    """Lay a sweep out in a flat array of `sweep_size` numbers."""
+    ends = stations * links * 6
+    way = ends + stations * links
+    return Sweep(
+        memory[:ends].reshape((stations, links, 6)),
+        memory[ends:way].reshape((stations, links)),
+        memory[way : way + links],
+        memory[way + links : way + 2 * links],
+    )
+
+
+def sweep_size(stations: int, links: int) -> int:
+    """Return how many numbers a sweep needs."""
+    return links * (7 * stations + 2)
+
+
+@njit(cache=True)
+def unpack(balls: F32, cloud: Cloud) -> int:
+    """Take n balls (n * 4,): x, y, z, radius. Return n rounded up to whole blocks, -1 if a number is not sensible."""
+    n = balls.shape[0] // 4
+    x, y, z, r = cloud.x, cloud.y, cloud.z, cloud.r
+    sound = True
+    for k in range(n):
+        a, b, c, d = balls[4 * k], balls[4 * k + 1], balls[4 * k + 2], balls[4 * k + 3]
+        # a comparison with NaN is false
+        sound &= (abs(a) < FARTHEST) & (abs(b) < FARTHEST) & (abs(c) < FARTHEST) & (d < FARTHEST) & (d >= _ZERO)
+        x[k], y[k], z[k], r[k] = a, b, c, d
+    if not sound:
+        return -1
+    whole = (n + BLOCK - 1) // BLOCK * BLOCK
+    for k in range(n, whole):
+        x[k], y[k], z[k], r[k] = _FAR, _FAR, _FAR, _ZERO
+    return whole
+
+
+@njit(cache=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "reassoc"}, error_model="numpy")
+def gaps(count: int, ends: F64, radius: F64, cloud: Cloud) -> None:
+    """Fill gap and block of the cloud for capsules with axes `ends` (links, 6). All numbers must be finite."""
+    x, y, z, r = cloud.x, cloud.y, cloud.z, cloud.r
+    for i in range(ends.shape[0]):
+        ax, ay, az = np.float32(ends[i, 0]), np.float32(ends[i, 1]), np.float32(ends[i, 2])
+        ux = np.float32(ends[i, 3] - ends[i, 0])
+        uy = np.float32(ends[i, 4] - ends[i, 1])
+        uz = np.float32(ends[i, 5] - ends[i, 2])
+        length2 = ux * ux + uy * uy + uz * uz
+        share = _ONE / length2 if length2 > _TINY else _ZERO
+        vx, vy, vz = ux * share, uy * share, uz * share
+        thick = np.float32(radius[i])
+        row = cloud.gap[i]
+        for k in range(count):
+            wx, wy, wz = x[k] - ax, y[k] - ay, z[k] - az
+            s = min(max(wx * vx + wy * vy + wz * vz, _ZERO), _ONE)
+            wx -= s * ux
+            wy -= s * uy
+            wz -= s * uz
+            row[k] = np.sqrt(wx * wx + wy * wy + wz * wz) - r[k] - thick
+        for b in range(count // BLOCK):
+            least = _FAR
+            for k in range(b * BLOCK, (b + 1) * BLOCK):
+                least = min(least, row[k])
+            cloud.block[i, b] = least
+
+
+@njit(cache=True, fastmath={"nnan", "ninf", "nsz", "arcp", "contract", "reassoc"}, error_model="numpy")
+def block_bounds(block: int, link: int, end: int, cloud: Cloud, sweep: Sweep, before: F32, out: F32) -> None:
+    """Fill out (BLOCK,) with a lower bound of the gap of each ball of a block to a link from station 0 to `end`.
+
+    Measured at MARKS stations; where two gaps a and b belong to places no farther apart than w, nothing between them
+    is less than (a + b - w) / 2. before: (BLOCK,) scratch.
+    """
+    x, y, z, r = cloud.x, cloud.y, cloud.z, cloud.r
+    start = block * BLOCK
+    for k in range(BLOCK):
+        before[k] = cloud.gap[link, start + k]
+        out[k] = before[k]
+    thick = np.float32(sweep.radius[link])
+    reached = 0
+    for mark in range(1, MARKS + 1):
+        station = end * mark // MARKS
+        e = sweep.ends[station, link]
+        ax, ay, az = np.float32(e[0]), np.float32(e[1]), np.float32(e[2])
+        ux, uy, uz = np.float32(e[3] - e[0]), np.float32(e[4] - e[1]), np.float32(e[5] - e[2])
+        length2 = ux * ux + uy * uy + uz * uz
+        share = _ONE / length2 if length2 > _TINY else _ZERO
+        vx, vy, vz = ux * share, uy * share, uz * share
+        way = np.float32(sweep.way[station, link] - sweep.way[reached, link])
+        reached = station
+        for k in range(BLOCK):
+            wx, wy, wz = x[start + k] - ax, y[start + k] - ay, z[start + k] - az
+            s = min(max(wx * vx + wy * vy + wz * vz, _ZERO), _ONE)
+            wx -= s * ux
+            wy -= s * uy
+            wz -= s * uz
+            gap = np.sqrt(wx * wx + wy * wy + wz * wz) - r[start + k] - thick
+            out[k] = min(out[k], _HALF * (before[k] + gap - way))
+            before[k] = gap
+
+
+@njit(cache=True)
+def to_axis(x: float, y: float, z: float, e: F64) -> float:
+    """Return the distance of a point to the segment between e[:3] and e[3:]."""
+    ux, uy, uz = e[3] - e[0], e[4] - e[1], e[5] - e[2]
+    wx, wy, wz = x - e[0], y - e[1], z - e[2]
     length2 = ux * ux + uy * uy + uz * uz
     s = 0.0
     if length2 > 0.0:
         s = min(1.0, max(0.0, (wx * ux + wy * uy + wz * uz) / length2))
     dx, dy, dz = wx - s * ux, wy - s * uy, wz - s * uz
-    return float(np.sqrt(dx * dx + dy * dy + dz * dz))
+    return math.sqrt(dx * dx + dy * dy + dz * dz)
 
 
 @njit(cache=True)
-def station_slack(a: F64, b: F64, slack: F64, moved: F64) -> None:
-    """Bound how far a link gets between stations.
+def between(x: float, y: float, z: float, e: F64, f: F64, share: float) -> float:
+    """Return the distance of a point to the axis `share` of the way from e to f, both (6,)."""
+    rest = 1.0 - share
+    ax, ay, az = rest * e[0] + share * f[0], rest * e[1] + share * f[1], rest * e[2] + share * f[2]
+    ux = rest * e[3] + share * f[3] - ax
+    uy = rest * e[4] + share * f[4] - ay
+    uz = rest * e[5] + share * f[5] - az
+    wx, wy, wz = x - ax, y - ay, z - az
+    length2 = ux * ux + uy * uy + uz * uz
+    s = 0.0
+    if length2 > 0.0:
+        s = min(1.0, max(0.0, (wx * ux + wy * uy + wz * uz) / length2))
+    dx, dy, dz = wx - s * ux, wy - s * uy, wz - s * uz
+    return math.sqrt(dx * dx + dy * dy + dz * dz)
 
-    a, b: (stations, links, 3) capsule ends. slack (stations, links): half the longer of the ways to the neighbouring
-    stations, as the axis of a rigid link never moves farther than its farther end; 3 % and 0.5 mm cover the bend of
-    the path. moved (stations, links): way from station 0 to each station.
+
+@njit(cache=True)
+def _stretch(x: float, y: float, z: float, e: F64, f: F64, share: float, d: float, end: float, way: float) -> float:
+    """Bound from below the distance of a point to an axis moving from e to `share` of the way to f.
+
+    d, end: distances at both ends of the stretch; way: length of it. Where two distances a and b belong to places no
+    farther apart than w, nothing between them is nearer than (a + b - w) / 2.
     """
-    stations, links = a.shape[0], a.shape[1]
-    for i in range(links):
-        moved[0, i] = 0.0
-        for k in range(stations):
-            slack[k, i] = 0.0005
-        for k in range(1, stations):
-            da = 0.0
-            db = 0.0
-            for c in range(3):
-                da += (a[k, i, c] - a[k - 1, i, c]) ** 2
-                db += (b[k, i, c] - b[k - 1, i, c]) ** 2
-            step = float(np.sqrt(max(da, db)))
-            moved[k, i] = moved[k - 1, i] + step
-            half = 0.5 * 1.03 * step + 0.0005
-            slack[k, i] = max(slack[k, i], half)
-            slack[k - 1, i] = max(slack[k - 1, i], half)
+    piece = way / PIECES
+    low = min(d, end)
+    before = d
+    for k in range(1, PIECES + 1):
+        after = end if k == PIECES else between(x, y, z, e, f, share * k / PIECES)
+        low = min(low, 0.5 * (before + after - piece))
+        before = after
+    return low
 
 
 @njit(cache=True)
-def clearances(
-    balls: F32,
-    a: F64,
-    b: F64,
-    r: F64,
-    slack: F64,
-    moved: F64,
-    reach: float,
-    clear: F64,
-    binding: NDArray[np.int64],
-    now: F64,
-) -> bool:
-    """Find the smallest clearance of the arm at every station of its path.
+def lowest(
+    ball: int, link: int, cloud: Cloud, sweep: Sweep, last: int, share: float, floor: float, enough: float
+) -> float:
+    """Return the smallest gap between a ball and a link from station 0 to `share` of the way from `last` to the next.
 
-    balls: (n, 4) centre and radius. a, b: (stations, links, 3); r: (links,). slack, moved: see `station_slack`.
-    A pair farther apart at station 0 than `reach` (no permitted rate needs more) is passed over.
-    clear (stations,): smallest of distance - radii - slack over all pairs; inf if none is near.
-    binding (stations, 2): ball and link of that pair, -1 if none.
-    now (3,): smallest clearance at station 0 without slack, its ball, its link.
-    Returns False if any number is not finite: the caller must then stop the arm.
+    Goes as far in one step as the link would have to move to come nearer than the smallest gap found so far.
+
+    Args:
+        ball, link: the pair.
+        last, share: end of the stretch.
+        floor: gaps from here on are not told apart.
+        enough: the search ends with the first gap below this.
+
+    Returns:
+        `floor` or what is less, m; never more than the truth.
     """
-    stations, links = a.shape[0], a.shape[1]
-    worst = np.empty(links)
-    anchored = np.empty(links)
-    for i in range(links):
-        worst[i] = moved[stations - 1, i] + slack[:, i].max()
-    for k in range(stations):
-        clear[k] = np.inf
-        binding[k, 0] = -1
-        binding[k, 1] = -1
-    now[0] = np.inf
-    now[1] = -1.0
-    now[2] = -1.0
-    ax, ay, az = np.inf, np.inf, np.inf
-    largest = np.inf
-    for n in range(balls.shape[0]):
-        x, y, z, radius = float(balls[n, 0]), float(balls[n, 1]), float(balls[n, 2]), float(balls[n, 3])
-        if not np.isfinite(x + y + z + radius) or radius < 0.0:
-            return False
-        # Neighbouring balls follow each other: within ANCHOR of the last one measured against all links, the triangle
-        # inequality bounds every distance from below, and most balls need no more than that.
-        step = np.sqrt((x - ax) ** 2 + (y - ay) ** 2 + (z - az) ** 2) if n > 0 else np.inf
-        near = step <= ANCHOR
-        if not near:
-            ax, ay, az, step = x, y, z, 0.0
-        for i in range(links):
-            if near:
-                bound = anchored[i] - step - radius
-                if bound >= now[0] and (bound - worst[i] >= largest or bound - moved[stations - 1, i] > reach):
-                    continue
-            axis = distance_to_segment(x, y, z, a[0, i], b[0, i]) - r[i]
-            if not near:
-                anchored[i] = axis
-            d0 = axis - radius
-            if not np.isfinite(d0):
-                return False
-            if d0 < now[0]:
-                now[0] = d0
-                now[1] = n
-                now[2] = i
-            if d0 - moved[stations - 1, i] > reach:
-                continue
-            for k in range(stations):
-                # No nearer than this: the link has moved at most moved[k] since station 0.
-                if d0 - moved[k, i] - slack[k, i] >= clear[k]:
-                    continue
-                d = d0 if k == 0 else distance_to_segment(x, y, z, a[k, i], b[k, i]) - r[i] - radius
-                d -= slack[k, i]
-                if d < clear[k]:
-                    clear[k] = d
-                    binding[k, 0] = n
-                    binding[k, 1] = i
-            largest = clear.max()
-    return True
-
-
-@njit(cache=True)
-def stop_bound(
-    rate: float,
-    slope: float,
-    limit: float,
-    horizon: float,
-    progress: float,
-    slope_limits: F64,
-    step: float,
-    up: float,
-    down: float,
-    jerk: float,
-    tick: float,
-) -> tuple[float, float]:
-    """Bound time from now and nominal progress until the arm stands, if it may move at `limit` for `horizon` s.
-
-    Below the limit the rate is taken to jump to it at once and still to be rising when braking starts (which costs
-    up / jerk to undo). Above the limit the arm brakes to it, holds it, and brakes again: at most the sweep of braking
-    straight to 0 plus `limit` times (horizon + the time to take the fall up again), plus the landing on the limit,
-    whose area is down^3 / (6 jerk^2). Both results grow with `limit`.
-    """
-    rising = (up if rate < limit else max(0.0, slope)) / jerk
-    time, swept = 0.0, 0.0
-    reach = progress
-    for _ in range(20):
-        least = min(down, window_minimum(slope_limits, step, progress, reach))
-        flat = np.full(1, least)
-        stop_time, stop_swept = braking_on(flat, 1.0, 0.0, limit, 0.0, least, jerk, tick)
-        time = horizon + rising + stop_time
-        swept = limit * (horizon + rising) + stop_swept
-        if rate > limit:
-            over_time, over_swept = braking_on(flat, 1.0, 0.0, rate, max(0.0, slope), least, jerk, tick)
-            again = least / jerk
-            time = max(time, over_time) + again
-            swept = over_swept + limit * (horizon + again) + least**3 / (6.0 * jerk * jerk)
-        if progress + swept <= reach + 1e-12:
-            break
-        reach = progress + swept
-    return time, swept
-
-
-@njit(cache=True)
-def admissible(
-    time: float, swept: float, clear: F64, spacing: float, human_age: float, slow: float, fast: float, fixed: float
-) -> bool:
-    """Is every station up to `swept` farther from everyone than people travel in `human_age + time`, plus `fixed`?"""
-    last = int(np.ceil(swept / spacing - 1e-9))
-    if last >= clear.shape[0]:
-        return False
-    least = np.inf
-    for k in range(last + 1):
-        least = min(least, clear[k])
-    travel = human_age + time
-    need = fast * travel + fixed
-    if need > NEAR:
-        need = max(NEAR, slow * travel + fixed)
-    return least >= need
+    x, y, z = float(cloud.x[ball]), float(cloud.y[ball]), float(cloud.z[ball])
+    off = float(cloud.r[ball]) + sweep.radius[link] + sweep.bend[link]
+    ends, way = sweep.ends, sweep.way
+    total = way[last, link] + share * (way[last + 1, link] - way[last, link])
+    low, k = floor, 0
+    d = to_axis(x, y, z, ends[0, link]) - off
+    while True:
+        low = min(low, d)
+        room = d - low
+        if low < enough or total - way[k, link] <= room:
+            return low
+        j = k
+        while j < last and way[j + 1, link] - way[k, link] <= room:
+            j += 1
+        if j == k:
+            part = share if k == last else 1.0
+            end = between(x, y, z, ends[k, link], ends[k + 1, link], part) - off
+            length = part * (way[k + 1, link] - way[k, link])
+            if 0.5 * (d + end - length) < low:
+                low = min(
+                    low, _stretch(x, y, z, ends[k, link], ends[k + 1, link], part, d + off, end + off, length) - off
+                )
+            if k == last:
+                return low
+            k, d = k + 1, end
+        else:
+            k, d = j, to_axis(x, y, z, ends[j, link]) - off

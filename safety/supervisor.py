@@ -11,14 +11,15 @@ from robots.model import RobotModel
 from robots.motion import Motion, MotionError
 from safety.config import SafetyConfig
 from safety.contract import SUPERVISOR, SafetyStatus
-from safety.monitor import Decision, Monitor, refuse
+from safety.methods import AnyMonitor
+from safety.monitor import Decision, refuse
 
 LEAST_LIMIT = 0.02
 """Below this rate the arm would only creep: it stops instead."""
 CLOCK_SLACK = 0.02
 """A message may have been made this long after the cycle read its clock, s: the process may be held up in between."""
 DEAD_AFTER = 0.5
-"""Without a usable observation for so long only a person starts the arm again, s."""
+"""After no usable observation, robot state or motion for so long only a person starts the arm again, s."""
 
 
 class Output(NamedTuple):
@@ -32,7 +33,9 @@ class Output(NamedTuple):
 class SupervisorCore:
     """Holds the newest inputs, the accepted motion and the restart rule. One instance per robot, one thread."""
 
-    def __init__(self, config: SafetyConfig, monitor: Monitor, model: RobotModel, fingerprint: str, boot: int) -> None:
+    def __init__(
+        self, config: SafetyConfig, monitor: AnyMonitor, model: RobotModel, fingerprint: str, boot: int
+    ) -> None:
         self._config = config
         self._monitor = monitor
         self._model = model
@@ -44,6 +47,7 @@ class SupervisorCore:
         self._seq = 0
         self._stopped = False
         self._clear_since = math.nan
+        self._refused_since = math.inf
 
     def warm_up(self) -> None:
         """Load the compiled kernels."""
@@ -68,12 +72,21 @@ class SupervisorCore:
         if state is not None:
             self._state = state
         decision, restartable = self._judge(now)
+        restartable = restartable and not self._refused_for_long(now, decision)
         events: list[tuple[str, dict[str, object]]] = []
         limit, reason = self._restart_rule(now, decision, events)
         self._seq += 1
         return Output(
             self._lease(limit, reason, decision, restartable), self._status(now, limit, reason, decision), events
         )
+
+    def _refused_for_long(self, now: float, decision: Decision) -> bool:
+        """Has a motion been refused for another cause than separation for longer than the arm may go on by itself?"""
+        if decision.required >= 0.0 or self._state is None or not self._state.motion_id:
+            self._refused_since = math.inf
+            return False
+        self._refused_since = min(self._refused_since, now)
+        return now - self._refused_since > DEAD_AFTER
 
     def _judge(self, now: float) -> tuple[Decision, bool]:
         """Return the decision and whether the arm may go on by itself once separation allows it."""
@@ -83,6 +96,8 @@ class SupervisorCore:
         age = now - o.oldest_exposure
         if not math.isfinite(age) or age < -CLOCK_SLACK:
             return refuse("camera time is not on this machine's clock", s.progress), False
+        if not o.t <= now + CLOCK_SLACK:
+            return refuse("the observation's time lies in the future", s.progress), False
         if age > self._config.reaction.lease_validity:
             return refuse(f"camera data is {age * 1e3:.0f} ms old", s.progress), age <= DEAD_AFTER
         if not o.healthy:

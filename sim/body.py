@@ -234,6 +234,44 @@ def transforms(body: Body, root: F64, rotations: F64) -> F64:
 
 
 @njit(cache=True)
+def _transforms_row(
+    roots: F64,
+    rotations: F64,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    part: F64,
+    sway: F64,
+    heads: F64,
+    parents: NDArray[np.int64],
+    driver: NDArray[np.int64],
+    share: F64,
+) -> F64:
+    out = np.empty((len(low), len(heads), 3, 4))
+    root, turns = np.empty(3), np.empty(rotations.shape[1:])
+    for n in range(len(low)):
+        pose_at(roots, rotations, low[n], high[n], part[n], root, turns)
+        root[0] += sway[n, 0]
+        root[1] += sway[n, 1]
+        out[n] = bone_transforms(root, turns, heads, parents, driver, share)
+    return out
+
+
+def transforms_row(
+    body: Body,
+    roots: F64,
+    rotations: F64,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    part: F64,
+    sway: F64,
+) -> F64:
+    """World transforms (n, b, 3, 4) for n poses between the frames `low` and `high` of a track (`pose_at`), the root
+    moved by `sway` (n, 2)."""
+    bone = (body.heads, body.parents, body.driver, body.share)
+    return np.asarray(_transforms_row(roots, rotations, low, high, part, sway, *bone))
+
+
+@njit(cache=True)
 def _skin(
     vertices: F32,
     chosen: NDArray[np.int64],

@@ -18,6 +18,7 @@ from sim.body import load_body
 from sim.config import BodyName, Strict
 from sim.contract import TOPIC_SCENE, BodyPose, Scene
 from sim.noise import MODELS, NATIVE_WIDTH, DepthNoise, Effects
+from sim.raster import RasterRenderer
 from sim.render import GlRenderer, Renderer, View
 
 
@@ -45,7 +46,8 @@ class CameraOptions(Strict):
     repeat: float = Field(0.0, ge=0.0, le=1.0)
     """Probability that a frame is delivered twice."""
     seed: int = Field(1, ge=0)
-    renderer: Literal["auto", "egl", "tiny"] = "auto"
+    renderer: Literal["auto", "raster", "egl", "tiny"] = "auto"
+    """`auto`: the rasteriser for depth alone; for colour OpenGL, or PyBullet's renderer where there is no EGL."""
 
 
 def describe(name: str, options: dict[str, Any]) -> tuple[CameraInfo, CameraOptions, DepthNoise]:
@@ -86,6 +88,8 @@ class TwinCamera:
         Raises CameraError for a wrong option."""
         self.info, self.options, self._noise = describe(name, options)
         workcell, robot = options.get("workcell"), options.get("robot", "panda")
+        if self.options.colour and self.options.renderer == "raster":
+            raise CameraError(f"camera {name}: the renderer `raster` draws depth only; take `auto` for colour")
         try:
             self._workcell = workcell if isinstance(workcell, Workcell) else Workcell.model_validate(workcell or {})
             self._arm: ArmSpec = arm_spec(str(robot["model"] if isinstance(robot, dict) else robot))
@@ -108,8 +112,8 @@ class TwinCamera:
         return describe(name, options)[0]
 
     def connect(self, now: float) -> None:
-        """Open the renderer. Idempotent. Falls back to PyBullet's renderer without EGL and reports
-        `camera.renderer`. Raises CameraError if neither works."""
+        """Open the renderer. Idempotent. Colour without EGL falls back to PyBullet's renderer; which one draws is
+        reported as `camera.renderer`. Raises CameraError if none works."""
         if math.isinf(self._due):
             reason = self._open()
             assert self._renderer is not None
@@ -132,7 +136,12 @@ class TwinCamera:
         if self._renderer is not None:
             return self._fallback
         reason = ""
-        if self.options.renderer in ("auto", "egl"):
+        wanted = self.options.renderer
+        if wanted == "auto":
+            wanted = "egl" if self.options.colour else "raster"
+        if wanted == "raster":
+            self._renderer = RasterRenderer(self._view, self._workcell, self._arm)
+        if wanted == "egl":
             try:
                 self._renderer = GlRenderer(self._view, self._workcell, self._arm)
             except Exception as error:  # moderngl raises its own kinds and plain Exception
@@ -150,7 +159,8 @@ class TwinCamera:
         """Return the newest frame delivered by `now` that was not returned yet. Raises CameraError if not connected."""
         if self._renderer is None:
             raise CameraError(f"camera {self.info.name} is not connected")
-        envelope = self._scenes.take()
+        # Scenes between two exposures are not even decoded.
+        envelope = self._scenes.take() if now >= self._due - 1e-6 else None
         if envelope is not None and envelope.body.t >= self._due - 1e-6:
             self._expose(envelope.body, self._renderer)
         newest = None
@@ -162,16 +172,16 @@ class TwinCamera:
         period = 1.0 / self.options.rate_hz
         self._due = max(self._due, scene.t - period) + period
         self._seq += 1
-        rng = np.random.default_rng([self.options.seed, self._seq, 7])
-        lost, twice = rng.random(2)
-        if lost < self.options.drop:
+        o = self.options
+        lost, twice = np.random.default_rng([o.seed, self._seq, 7]).random(2) if o.drop or o.repeat else (1.0, 1.0)
+        if lost < o.drop:
             return
-        picture = renderer.draw(scene, self.options.colour)
+        picture = renderer.draw(scene, o.colour)
         depth = self._noise.apply(picture.depth, picture.shade, self._seq)
         frame = Frame(self.info.name, self._seq, scene.t, depth, picture.colour)
-        delivered = scene.t + self.options.latency
+        delivered = scene.t + o.latency
         self._waiting.append((delivered, frame))
-        if twice < self.options.repeat:
+        if twice < o.repeat:
             self._waiting.append((delivered + 0.5 * period, frame))
 
     def close(self) -> None:

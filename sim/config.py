@@ -53,8 +53,8 @@ class WorldOptions(Strict):
     """The simulated drives brake by themselves after so long without a new setpoint, s."""
     finger_speed: Annotated[float, Field(gt=0.0, le=0.5)] = 0.05
     """Speed of each finger, m/s."""
-    scene_hz: Annotated[float, Field(ge=10.0, le=1000.0)] = 250.0
-    """How often `Scene` is published, Hz."""
+    scene_hz: Annotated[float, Field(ge=30.0, le=1000.0)] = 60.0
+    """How often `Scene` is published, Hz; a multiple of the cameras' rate lets them expose on time."""
     referee: RefereeOptions = RefereeOptions()
     start_people: Seconds = 0.0
     """People's clocks start so long after the twin's, s."""

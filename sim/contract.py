@@ -57,7 +57,7 @@ class PartPose(msgspec.Struct, frozen=True):
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """Truth, published at each physics tick in lock-step and at >= 60 Hz live, for cameras and views."""
+    """Truth, published `scene_hz` times a second for cameras and views."""
 
     t: float
     q: list[float]

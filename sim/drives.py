@@ -85,6 +85,31 @@ def _verdict(
     return worst
 
 
+@njit(cache=True)
+def _within_reach(measured: Vector, q: Vector, tolerance: float) -> bool:
+    near = 0
+    for i in range(len(q)):
+        near += abs(measured[i] - q[i]) <= tolerance
+    return near == len(q)
+
+
+@njit(cache=True)
+def _played_on(to: Vector, dq: Vector, time: float, lower: Vector, upper: Vector) -> Vector:
+    """`to`, carried on at `dq` for `time`, within the limits."""
+    out = np.empty_like(to)
+    for i in range(len(to)):
+        out[i] = min(max(to[i] + time * dq[i], lower[i]), upper[i])
+    return out
+
+
+@njit(cache=True)
+def _interpolated(start: Vector, to: Vector, part: float) -> Vector:
+    out = np.empty_like(to)
+    for i in range(len(to)):
+        out[i] = start[i] + part * (to[i] - start[i])
+    return out
+
+
 class SimulatedDrives:
     """Functional core; `accept` takes setpoints, `step` advances one physics step. No clock but the `t` given."""
 
@@ -131,11 +156,11 @@ class SimulatedDrives:
         if self.phase in ("braking", "faulted"):
             self._last = setpoint
             return
-        problem = self._check(setpoint, t, measured)
+        q, dq = np.array(setpoint.q, dtype=np.float64), np.array(setpoint.dq, dtype=np.float64)
+        problem = self._check(q, dq, setpoint.t, t, measured)
         if problem:
             self._brake(problem)
             return
-        q = np.array(setpoint.q, dtype=np.float64)
         step = 0.0
         if self.phase == "following" and self._last is not None:
             step = CYCLE
@@ -145,21 +170,17 @@ class SimulatedDrives:
         # jitter of two unsynchronised clocks of 4 ms would shake the arm.
         late = min(max(t - setpoint.t, 0.0), 2.0 * step)
         ahead = min(max(setpoint.t - t, 0.0), LONGEST_STEP - step)
-        self._told, self._to_dq = q, np.array(setpoint.dq, dtype=np.float64)
-        self._from, self._to = self._q.copy(), self._within(q + late * self._to_dq)
+        self._told, self._to_dq = q, dq
+        self._from, self._to = self._q, self._within(late)
         self._segment_start, self._segment_time = t, step + ahead
         self._last, self._last_at = setpoint, t
-        if np.abs(self._to_dq).max() > 0.05:
-            self._runaway = self._to_dq.copy()
+        if max(map(abs, setpoint.dq)) > 0.05:
+            self._runaway = dq
 
-    def _check(self, setpoint: Setpoint, t: float, measured: Vector) -> str:
+    def _check(self, q: Vector, dq: Vector, stamp: float, t: float, measured: Vector) -> str:
         limits = self.limits
         dof = len(limits.v_max)
-        if len(setpoint.q) != dof or len(setpoint.dq) != dof:
-            return "setpoint_invalid"
-        q = np.array(setpoint.q, dtype=np.float64)
-        dq = np.array(setpoint.dq, dtype=np.float64)
-        if not math.isfinite(setpoint.t):
+        if q.shape != (dof,) or dq.shape != (dof,) or not math.isfinite(stamp):
             return "setpoint_invalid"
         slack, since = START_TOLERANCE, measured
         moving = self.phase != "idle"
@@ -192,7 +213,7 @@ class SimulatedDrives:
         if self.phase == "following" and t - self._last_at > self.limits.watchdog:
             self.watchdog_tripped = True
             self._brake("watchdog")
-        if self.phase == "following" and np.abs(measured - self._q).max() > FOLLOWING_TOLERANCE:
+        if self.phase == "following" and not _within_reach(measured, self._q, FOLLOWING_TOLERANCE):
             self._brake("following_error")
         if inputs.emergency_stop:
             self._brake("emergency_stop")
@@ -221,15 +242,18 @@ class SimulatedDrives:
         progress = 1.0
         if self._segment_time > 0.0:
             progress = min((t - self._segment_start) / self._segment_time, 1.0)
-        self._q = self._from + progress * (self._to - self._from)
+        self._q = _interpolated(self._from, self._to, progress)
         longest = max(self._segment_time, 0.004)
         over = t - self._segment_start - self._segment_time
         if over > 1e-9:
-            self._q = self._within(self._to + min(over, longest) * self._to_dq)
+            limits = self.limits
+            self._q = _played_on(self._to, self._to_dq, min(over, longest), limits.q_lower, limits.q_upper)
         self._dq = self._to_dq if over <= longest + 1e-9 else np.zeros_like(self._q)
 
-    def _within(self, q: Vector) -> Vector:
-        return np.clip(q, self.limits.q_lower, self.limits.q_upper)
+    def _within(self, time: float) -> Vector:
+        """The setpoint, carried on at its speed for `time`."""
+        limits = self.limits
+        return np.asarray(_played_on(self._told, self._to_dq, time, limits.q_lower, limits.q_upper))
 
     def _decelerate(self, dt: float) -> None:
         """All joints reach zero together, so that the arm stays near its path: T = max |dq| / brake."""

@@ -30,8 +30,8 @@ class Human:
         self._rotations = np.ascontiguousarray(frames.rotations)
         self._loop_from = run.loop_from
         rng = np.random.default_rng([seed, *person.name.encode()])
-        self._sway_phase = rng.uniform(0.0, 2.0 * math.pi, 2)
-        self._sway_rate = rng.uniform(1.2, 2.2, 2)
+        self._sway_phase: list[float] = rng.uniform(0.0, 2.0 * math.pi, 2).tolist()
+        self._sway_rate: list[float] = rng.uniform(1.2, 2.2, 2).tolist()
 
     @property
     def duration(self) -> float:
@@ -39,6 +39,8 @@ class Human:
         return (len(self._roots) - 1) / RATE
 
     def _frame_at(self, t: float) -> tuple[int, int, float]:
+        if not math.isfinite(t):
+            raise ValueError("time must be finite")
         last = len(self._roots) - 1
         at = max(t, 0.0) * RATE
         if self._loop_from is not None and at > last:
@@ -49,14 +51,23 @@ class Human:
 
     def pose(self, t: float) -> tuple[F64, F64]:
         """Root position (3,) in the base frame and local rotations (16, 4) at time `t`, s (before 0: the start)."""
-        if not math.isfinite(t):
-            raise ValueError("time must be finite")
         root, rotations = np.empty(3), np.empty((b.DRIVEN, 4))
         low, high, part = self._frame_at(t)
         b.pose_at(self._roots, self._rotations, low, high, part, root, rotations)
-        root[0] += SWAY * math.sin(self._sway_rate[0] * t + self._sway_phase[0])
-        root[1] += SWAY * math.sin(self._sway_rate[1] * t + self._sway_phase[1])
+        root[:2] += self._sway(t)
         return root, rotations
+
+    def _sway(self, t: float) -> tuple[float, float]:
+        x, y = (SWAY * math.sin(r * t + p) for r, p in zip(self._sway_rate, self._sway_phase, strict=True))
+        return x, y
+
+    def bones_row(self, times: list[float]) -> F64:
+        """`bones` at each of n times: (n, 104, 3, 4)."""
+        frames = [self._frame_at(t) for t in times]
+        low, high = np.array([f[0] for f in frames]), np.array([f[1] for f in frames])
+        part = np.array([f[2] for f in frames])
+        sway = np.array([self._sway(t) for t in times])
+        return b.transforms_row(self.body, self._roots, self._rotations, low, high, part, sway)
 
     def bones(self, t: float) -> F64:
         """World transforms (104, 3, 4) of all bones in the base frame at time `t`."""

@@ -49,11 +49,12 @@ class Linkage(NamedTuple):
 
     def poses(self, q: list[float] | F64, fingers: float) -> F64:
         """(links, 4, 4) in the base frame for joint positions (rad) and the distance between the fingers (m)."""
-        return np.asarray(_poses(np.asarray(q, dtype=np.float64), fingers, len(self.links), self.base_yaw, *self.chain))
+        joints = np.asarray(q, dtype=np.float64)
+        return np.asarray(link_poses(joints, fingers, len(self.links), self.base_yaw, *self.chain))
 
 
 @njit(cache=True)
-def _poses(
+def link_poses(
     q: F64,
     fingers: float,
     count: int,
@@ -64,6 +65,7 @@ def _poses(
     origins: F64,
     axes: F64,
 ) -> F64:
+    """`Linkage.poses`, compiled: `count` links, the chain as in `Linkage.chain`."""
     out = np.zeros((count, 4, 4))
     for i in range(count):
         for k in range(4):

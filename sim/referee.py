@@ -34,7 +34,7 @@ from sim.referee_geometry import (
     NarrowPhase,
     PersonPoints,
     largest_step,
-    least_gap,
+    largest_steps,
     nearest,
 )
 
@@ -73,6 +73,15 @@ class PersonTruth(NamedTuple):
     """(104, 3, 4) world transforms, base frame."""
 
 
+class PersonTrack(NamedTuple):
+    """A person in a row of moments."""
+
+    name: str
+    body: str
+    bones: F64
+    """(n, 104, 3, 4) world transforms, base frame."""
+
+
 class _Past(NamedTuple):
     t: float
     people: list[PersonTruth]
@@ -87,13 +96,14 @@ class Referee:
         """`deceleration`: joint decelerations of a full braking, rad/s^2, where the options give none. `narrow` off:
         distances below 8 cm come from surface points alone."""
         self.options = options
-        self._deceleration = np.array(options.brake_deceleration or deceleration, dtype=np.float64)
+        self._deceleration = [float(a) for a in options.brake_deceleration or deceleration]
         self._arm = ArmPoints(linkage)
         self._narrow = NarrowPhase(self._arm) if narrow else None
         self._fastest_human = max(options.human_speed, options.human_speed_near)
         self._people: dict[str, PersonPoints] = {}
         self._history: deque[_Past] = deque()
-        self._last: tuple[float, float, dict[str, F64]] | None = None
+        self._last: tuple[float, float] | None = None
+        self._bones: dict[str, F64] = {}
         self._step = 0
         self._touching: set[str] = set()
         self._justified_at = -math.inf
@@ -107,21 +117,32 @@ class Referee:
 
     def observe(self, t: float, arm: ArmTruth, people: list[PersonTruth]) -> None:
         """Judge the moment `t` (s, rising). Without people there is nothing to judge and nothing is measured."""
-        self._step += 1
-        self._remember(t, people)
-        finger_speed = self._since_last(t, arm, people)
-        if not people:
-            self._justify(t, arm)
-            return
-        bounds = self._bounds(arm, people)
-        # No point of an arm is farther than this from any of its axes.
-        fastest = REACH * float(np.abs(arm.dq).sum()) + abs(finger_speed)
-        enough = (self._fastest_human + fastest) * self._stop_time(arm.dq) if fastest > MOVING else -math.inf
-        wide = self._step % (_FAR_EVERY if min(bounds) > 0.5 else _WIDE_EVERY) == 0
-        if min(bounds) >= enough and not (wide and min(bounds) < self._min):
-            self._justify(t, arm)
-            return
-        self._judge(t, arm, finger_speed, people, bounds)
+        self.observe_all([t], [arm], [PersonTrack(p.name, p.body, p.bones[None]) for p in people])
+
+    def observe_all(self, times: list[float], arms: list[ArmTruth], people: list[PersonTrack]) -> None:
+        """Judge a row of moments, one after the other: `times` (s, rising), the arm and everyone at each of them."""
+        q, fingers = np.array([arm.q for arm in arms]), np.array([arm.fingers for arm in arms])
+        held = [arm.held for arm in arms]
+        gaps = [self._arm.gaps(q, fingers, held, self._points_of(p.name, p.body), p.bones) for p in people]
+        steps = [self._steps_of(p) for p in people]
+        for n, (t, arm) in enumerate(zip(times, arms, strict=True)):
+            self._step += 1
+            now = [PersonTruth(p.name, p.body, p.bones[n]) for p in people]
+            self._remember(t, now)
+            finger_speed = self._since_last(t, arm, max((s[n] for s in steps), default=0.0))
+            if not people:
+                self._justify(t, arm)
+                continue
+            bounds = [float(g[n]) for g in gaps]
+            # No point of an arm is farther than this from any of its axes.
+            fastest = REACH * sum(map(abs, arm.dq.tolist())) + abs(finger_speed)
+            enough = (self._fastest_human + fastest) * self._stop_time(arm.dq) if fastest > MOVING else -math.inf
+            least = min(bounds)
+            wide = self._step % (_FAR_EVERY if least > 0.5 else _WIDE_EVERY) == 0
+            if least >= enough and not (wide and least < self._min):
+                self._justify(t, arm)
+            else:
+                self._judge(t, arm, finger_speed, now, bounds)
 
     def _judge(
         self, t: float, arm: ArmTruth, finger_speed: float, people: list[PersonTruth], bounds: list[float]
@@ -139,22 +160,19 @@ class Referee:
         elif not self._is_excused(t, arm):
             self._violations += 1
 
-    def _bounds(self, arm: ArmTruth, people: list[PersonTruth]) -> list[float]:
-        """Lower bounds of the distances to the people, m."""
-        centre, radius = self._arm.balls(arm.q, arm.fingers, arm.held)
-        return [float(least_gap(centre, radius, *self._points_of(p).balls(p.bones))) for p in people]
+    def _steps_of(self, person: PersonTrack) -> list[float]:
+        """How far the fastest bone of a person went up to each moment of the row, m."""
+        before = self._bones.get(person.name)
+        self._bones[person.name] = person.bones[-1]
+        first = 0.0 if before is None else float(largest_step(person.bones[0], before))
+        return [first, *np.asarray(largest_steps(person.bones)).tolist()]
 
-    def _since_last(self, t: float, arm: ArmTruth, people: list[PersonTruth]) -> float:
-        """Count people outside the assumption since the last step; return the speed of the fingers, m/s."""
-        before = self._last
-        self._last = (t, arm.fingers, {person.name: person.bones for person in people})
+    def _since_last(self, t: float, arm: ArmTruth, way: float) -> float:
+        """Count people outside the assumption who went `way` m since the last step; return the fingers' speed, m/s."""
+        before, self._last = self._last, (t, arm.fingers)
         if before is None or t <= before[0]:
             return 0.0
-        for person in people:
-            bones = before[2].get(person.name)
-            if bones is not None and largest_step(person.bones, bones) > self.options.human_speed * (t - before[0]):
-                self._outside += 1
-                break
+        self._outside += way > self.options.human_speed * (t - before[0])
         return (arm.fingers - before[1]) / (t - before[0])
 
     def _remember(self, t: float, people: list[PersonTruth]) -> None:
@@ -165,10 +183,10 @@ class Referee:
     def _justify(self, t: float, arm: ArmTruth) -> None:
         self._justified_at, self._justified_speed = t, np.abs(arm.dq)
 
-    def _points_of(self, person: PersonTruth) -> PersonPoints:
-        if person.name not in self._people:
-            self._people[person.name] = PersonPoints(person.name, load_body(person.body))
-        return self._people[person.name]
+    def _points_of(self, name: str, body: str) -> PersonPoints:
+        if name not in self._people:
+            self._people[name] = PersonPoints(name, load_body(body))
+        return self._people[name]
 
     # ------------------------------------------------------------ distances
 
@@ -187,7 +205,7 @@ class Referee:
         touching: set[str] = set()
         wide = self._step % _WIDE_EVERY == 0
         for person, bound in zip(people, bounds, strict=True):
-            points = self._points_of(person)
+            points = self._points_of(person.name, person.body)
             if bound >= need and not (wide and bound < self._min):
                 least = min(least, bound)
                 continue
@@ -214,7 +232,7 @@ class Referee:
 
     def _braking(self, dq: F64) -> float:
         """Duration of the deceleration of a full braking from `dq`, s, after delay and ramp."""
-        longest = float((np.abs(dq) / self._deceleration).max())
+        longest = max(abs(v) / a for v, a in zip(dq.tolist(), self._deceleration, strict=True))
         return min(max(longest, self.options.brake_floor), self.options.brake_time_cap)
 
     def _stop_time(self, dq: F64) -> float:
@@ -236,7 +254,7 @@ class Referee:
             past = self._history[pick]
             worst, at = -math.inf, where
             for person in past.people:
-                points = self._points_of(person)
+                points = self._points_of(person.name, person.body)
                 skin = points.at(person.bones)
                 enough = self._fastest_human * (t - past.t + stop)
                 for stage in stages:

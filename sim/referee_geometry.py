@@ -4,7 +4,7 @@ GJK on convex hulls where they come close. None of it is shared with the room sa
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pybullet as p
@@ -14,7 +14,7 @@ from scipy.spatial import ConvexHull
 
 from sim.body import Body, skin
 from sim.human_shape import segments
-from sim.linkage import Linkage, box_mesh
+from sim.linkage import Linkage, box_mesh, link_poses
 from sim.rotations import to_quaternion
 
 F64 = NDArray[np.float64]
@@ -69,6 +69,19 @@ class ArmPoints:
         size, pose = held
         radius = float(np.linalg.norm(size)) / 2
         return np.concatenate([centre, pose[None, :3, 3]]), np.append(self._radius, radius)
+
+    def gaps(self, q: F64, fingers: F64, held: list[Held | None], person: PersonPoints, bones: F64) -> F64:
+        """Lower bound (n,) of the distance to a person, m, in a row of n moments: `q` (n, dof), `fingers` (n,),
+        `bones` (n, 104, 3, 4)."""
+        ball = np.full((len(q), 4), -1.0)
+        for row, box in zip(ball, held, strict=True):
+            if box is not None:
+                row[:3], row[3] = box[1][:3, 3], float(np.linalg.norm(box[0])) / 2
+        linkage = self.linkage
+        arm: tuple[Any, ...] = (len(linkage.links), linkage.base_yaw, *linkage.chain)
+        arm += (self._centre, self._owner_of_group, self._radius)
+        everything: tuple[Any, ...] = (q, fingers, ball, *arm, bones, *person.ball_parts)
+        return np.asarray(_gaps(*everything))
 
     def at(self, q: F64, fingers: float, held: Held | None = None) -> Cloud:
         """Points at joint positions `q` (rad) and finger opening (m), and on what is held."""
@@ -138,6 +151,8 @@ class PersonPoints:
             # Skin near a joint follows two bones; the margin keeps it inside the ball at every bend.
             radius.append(float(np.linalg.norm(segment.vertices - centre[-1], axis=1).max()) + 0.06)
         self._centre, self._radius = np.array(centre), np.array(radius)
+        self.ball_parts = (self._centre, self.bones, self._radius)
+        """Bounding balls in the frames of their bones: centres (g, 3), bones (g,), radii (g,)."""
 
     def balls(self, bones: F64) -> tuple[F64, F64]:
         """Bounding balls of the segments: centres (g, 3), radii (g,)."""
@@ -191,6 +206,15 @@ def largest_step(now: F64, before: F64) -> float:
 
 
 @njit(cache=True)
+def largest_steps(bones: F64) -> F64:
+    """`largest_step` (n - 1,) between neighbours of a row of bone transforms (n, 104, 3, 4)."""
+    steps = np.empty(len(bones) - 1)
+    for n in range(len(steps)):
+        steps[n] = largest_step(bones[n + 1], bones[n])
+    return steps
+
+
+@njit(cache=True)
 def least_gap(a_centre: F64, a_radius: F64, b_centre: F64, b_radius: F64) -> float:
     """Lower bound of the distance between two sets of balls, m."""
     best = np.inf
@@ -204,6 +228,37 @@ def least_gap(a_centre: F64, a_radius: F64, b_centre: F64, b_radius: F64) -> flo
             if gap < best:
                 best = gap
     return best
+
+
+@njit(cache=True)
+def _gaps(
+    q: F64,
+    fingers: F64,
+    held: F64,
+    links: int,
+    base_yaw: float,
+    parents: I64,
+    children: I64,
+    indices: I64,
+    origins: F64,
+    axes: F64,
+    centre: F64,
+    owner: I64,
+    radius: F64,
+    bones: F64,
+    body_centre: F64,
+    body_bone: I64,
+    body_radius: F64,
+) -> F64:
+    out = np.empty(len(q))
+    for n in range(len(q)):
+        poses = link_poses(q[n], fingers[n], links, base_yaw, parents, children, indices, origins, axes)
+        arm = _moved(centre, owner, poses)
+        person = _moved(body_centre, body_bone, bones[n])
+        out[n] = least_gap(arm, radius, person, body_radius)
+        if held[n, 3] >= 0.0:
+            out[n] = min(out[n], least_gap(held[n : n + 1, :3], held[n : n + 1, 3], person, body_radius))
+    return out
 
 
 @njit(cache=True)

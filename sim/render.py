@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -13,7 +15,6 @@ from sim.arms import ArmSpec
 from sim.body import load_body, skin
 from sim.contract import BodyPose, PartPose, Scene
 from sim.linkage import Linkage, box_mesh, cylinder_mesh, load_linkage
-from sim.rotations import to_matrix
 from sim.surface import bones_of
 
 F32 = NDArray[np.float32]
@@ -129,14 +130,28 @@ class _Batch:
         return context.vertex_array(program, [(vertices, "3f 3f 1f", "in_position", "in_tint", "in_model")], index)
 
 
+@functools.cache
+def drawn_faces(body_name: str) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Which vertices of a body are drawn, and its triangles (n, 3) over them."""
+    used, faces = np.unique(load_body(body_name).reduced, return_inverse=True)
+    return used.astype(np.int64), faces.reshape(-1, 3).astype(np.int32)
+
+
+@functools.lru_cache(maxsize=8)
+def posed(body_name: str, bones: bytes) -> F32:
+    """(n, 3) drawn vertices of a person of a `Scene`, m; read only. Cameras exposed at the same time share them.
+    Raises ValueError if the bones do not fit the body."""
+    body = load_body(body_name)
+    vertices = skin(body, bones_of(BodyPose("", bones, body_name)), drawn_faces(body_name)[0])
+    vertices.setflags(write=False)
+    return vertices
+
+
 class _Person:
     """Dynamic vertices of a person."""
 
     def __init__(self, context: Any, program: Any, body_name: str, tint: tuple[float, float, float]) -> None:
-        body = load_body(body_name)
-        used, faces = np.unique(body.reduced, return_inverse=True)
-        self.body = body
-        self.used = used.astype(np.int64)
+        used, faces = drawn_faces(body_name)
         self.positions = context.buffer(reserve=12 * len(used), dynamic=True)
         paint = np.zeros((len(used), 4), dtype=np.float32)
         paint[:, :3] = tint
@@ -147,7 +162,7 @@ class _Person:
         )
 
     def pose(self, person: BodyPose) -> None:
-        self.positions.write(skin(self.body, bones_of(person), self.used).tobytes())
+        self.positions.write(posed(person.body, person.bones).tobytes())
 
 
 class GlRenderer:
@@ -274,10 +289,18 @@ def part_mesh(kind: PartType) -> tuple[F64, NDArray[np.int64]]:
     return box_mesh(list(kind.size))
 
 
+@njit(cache=True, nogil=True)
+def _matrices(rows: F64) -> F64:
+    out = np.zeros((rows.shape[0], 4, 4))
+    for i in range(rows.shape[0]):
+        x, y, z, w = rows[i, 3], rows[i, 4], rows[i, 5], rows[i, 6]
+        out[i, 0, 0], out[i, 0, 1], out[i, 0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)
+        out[i, 1, 0], out[i, 1, 1], out[i, 1, 2] = 2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)
+        out[i, 2, 0], out[i, 2, 1], out[i, 2, 2] = 2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)
+        out[i, 0, 3], out[i, 1, 3], out[i, 2, 3], out[i, 3, 3] = rows[i, 0], rows[i, 1], rows[i, 2], 1.0
+    return out
+
+
 def part_matrices(parts: list[PartPose]) -> F64:
-    """(n, 4, 4) poses of parts."""
-    rows = np.array([part.T_base_part for part in parts])
-    poses = np.tile(np.eye(4), (len(parts), 1, 1))
-    poses[:, :3, 3] = rows[:, :3]
-    poses[:, :3, :3] = to_matrix(rows[:, 3:])
-    return poses
+    """(n, 4, 4) poses of parts; their quaternions are unit ones."""
+    return np.asarray(_matrices(np.array([part.T_base_part for part in parts], dtype=np.float64).reshape(-1, 7)))

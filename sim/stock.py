@@ -14,8 +14,9 @@ Quaternion = tuple[float, float, float, float]
 PART_FRICTION = 0.9
 PARK_EVERY = 5
 """Steps between two looks at which parts are at rest."""
-PARK_DISTANCE = 0.10
-"""Parts at rest with all of them farther than this from the grasp point stand fast until the hand comes near, m."""
+PARK_DISTANCE = 0.07
+"""Parts at rest with all of them farther than this from the grasp point and what is held there stand fast until the
+hand comes near, m: half an open gripper, its finger, and 20 mm for the way between two looks."""
 PARK_SPEED = 0.003
 """m/s; and ten times as much in rad/s."""
 
@@ -44,10 +45,11 @@ class Stock:
     def park(self, hand: Position, held: PartBody | None) -> None:
         """Make parts at rest away from the hand immovable, which spares the solver most of its work, and those the
         hand comes near movable again. They stay solid throughout."""
+        reach = PARK_DISTANCE + (math.hypot(*held.size) / 2 if held is not None else 0.0)
         for part in self.parts:
             parked = self._parked.get(part.body)
             at, turn = parked or self._pose(part)
-            near = part is held or math.dist(at, hand) < PARK_DISTANCE + max(part.size)
+            near = part is held or math.dist(at, hand) < reach + math.hypot(*part.size) / 2
             if parked is not None and near:
                 del self._parked[part.body]
                 p.changeDynamics(

@@ -17,6 +17,7 @@ from perception.contract import CameraError, PointFrame
 from sim.body import load_body, skin
 from sim.config import BodyName, Strict
 from sim.contract import TOPIC_SCENE, BodyPose, Scene
+from sim.noise import scatter
 from sim.rotations import F64
 
 
@@ -57,11 +58,12 @@ class SurfaceSource:
         """Load the bodies and the compiled kernels that spread points over them."""
         for name in get_args(BodyName):
             body = load_body(name)
-            skin(body, np.zeros((len(body.bones), 3, 4)), body.spread[: self.options.points])
+            scatter(skin(body, np.zeros((len(body.bones), 3, 4)), body.spread[: self.options.points]), 0.0, 0, 0)
 
     def poll(self, now: float) -> PointFrame | None:
         """Return the newest frame delivered by `now` that was not returned yet. Call at least every 10 ms."""
-        envelope = self._scenes.take()
+        # Scenes between two exposures are not even decoded.
+        envelope = self._scenes.take() if now >= self._due - 1e-6 else None
         if envelope is not None and envelope.body.t >= self._due - 1e-6:
             self._expose(envelope.body)
         newest = None
@@ -73,10 +75,9 @@ class SurfaceSource:
         period = 1.0 / self.options.rate_hz
         self._due = max(self._due, scene.t - period) + period if math.isfinite(self._due) else scene.t + period
         self._seq += 1
-        rng = np.random.default_rng([self.options.seed, self._seq])
         clouds = [self._points(person) for person in scene.people]
         points = np.concatenate(clouds) if clouds else np.zeros((0, 3), dtype=np.float32)
-        points += rng.normal(0.0, self.options.noise, points.shape).astype(np.float32)
+        scatter(points, self.options.noise, self.options.seed, self._seq)
         frame = PointFrame(self.options.name, self._seq, scene.t, points)
         self._waiting.append((scene.t + self.options.latency, frame))
 

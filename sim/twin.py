@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -37,7 +37,7 @@ from sim.contract import (
 from sim.drives import DriveInputs, DriveLimits, SimulatedDrives
 from sim.human import people_of
 from sim.linkage import load_linkage
-from sim.referee import ArmTruth, PersonTruth, Referee
+from sim.referee import ArmTruth, PersonTrack, Referee
 from sim.robot import INPUTS
 from sim.scenario import load_scenario
 from sim.world import ArmReading, World
@@ -53,6 +53,19 @@ FAULTS = (
 )
 REST = 0.002
 """A part that moved less than this since the last look is at rest, m."""
+
+
+JUDGED_TOGETHER = 5
+"""So many steps are put before the referee at once, which costs far less than one by one."""
+
+
+class _Moment(NamedTuple):
+    """One step for the referee."""
+
+    t: float
+    since: float
+    """Time on the people's clocks, s."""
+    arm: ArmTruth
 
 
 class TwinNode:
@@ -110,7 +123,7 @@ class TwinNode:
         self._quiet: dict[str, float] = {}
         self._start = math.inf if self.options.people_wait else now + self.options.start_people
         self.people = people_of(self.scenario, workcell.floor, self.seed)
-        self._bones: list[PersonTruth] = []
+        self._unjudged: list[_Moment] = []
         self._linkage, self._deceleration = load_linkage(arm), [2.0 * v for v in arm.brake]
         self.referee = Referee(self._linkage, self.options.referee, self._deceleration, bool(self.people))
         self._account = self.referee.report(now)
@@ -132,25 +145,35 @@ class TwinNode:
             self._service.reply(incoming.client, self._answer(incoming, now))
         self._take_command(now)
         self._advance(now)
-        since = max(now - self._start, 0.0) if self.options.people_wait else now - self._start
-        self._bones = [PersonTruth(h.name, h.body.name, h.bones(since)) for h in self.people]
-        self._judge(now)
+        if self.people:
+            reading = self._reading
+            arm = ArmTruth(reading.q, reading.dq, reading.fingers, self.world.held_box())
+            self._unjudged.append(_Moment(now, self._since(now), arm))
+        if len(self._unjudged) >= JUDGED_TOGETHER:
+            self._judge(now)
         self._publish_state()
         if now >= self._scene_due - 1e-9:
             self._scenes.send(self._scene(now), now)
             self._scene_due = max(self._scene_due + 1.0 / self.options.scene_hz, now)
         if now >= self._look_due - 1e-9:
+            self._judge(now)
             self._look_due = now + 0.1
             self._look_at_parts(now)
             self._look_at_contacts(now)
             self._reports.send(self._account, now)
 
+    def _since(self, now: float) -> float:
+        """Time on the people's clocks, s."""
+        return max(now - self._start, 0.0) if self.options.people_wait else now - self._start
+
     def _judge(self, now: float) -> None:
-        """Let the referee see the truth; report every new contact and violation."""
-        if not self._bones:
+        """Let the referee see the truth since the last time; report every new contact and violation."""
+        if not self._unjudged:
             return
-        arm = ArmTruth(self._reading.q, self._reading.dq, self._reading.fingers, self.world.held_box())
-        self.referee.observe(now, arm, self._bones)
+        moments, self._unjudged = self._unjudged, []
+        since = [moment.since for moment in moments]
+        people = [PersonTrack(h.name, h.body.name, h.bones_row(since)) for h in self.people]
+        self.referee.observe_all([m.t for m in moments], [m.arm for m in moments], people)
         before, self._account = self._account, self.referee.report(now)
         for kind in ("contacts_while_moving", "psd_violations"):
             if getattr(self._account, kind) > getattr(before, kind) and now >= self._quiet.get(kind, -math.inf):
@@ -237,7 +260,7 @@ class TwinNode:
     # ------------------------------------------------------------ truth
 
     def _scene(self, now: float) -> Scene:
-        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(), self._parts_now(now))
+        return Scene(now, self._reading.q.tolist(), self._reading.fingers, self.people_now(now), self._parts_now(now))
 
     def _parts_now(self, now: float) -> list[PartPose]:
         """Every part every 0.1 s; in between only while one is held or has just been let go."""
@@ -251,9 +274,18 @@ class TwinNode:
             ]
         return self._parts
 
-    def people_now(self) -> list[BodyPose]:
-        """Poses of the people at the last step."""
-        return [BodyPose(person.name, person.bones.astype("<f4").tobytes(), person.body) for person in self._bones]
+    def people_now(self, now: float) -> list[BodyPose]:
+        """Poses of the people at `now`."""
+        since = self._since(now)
+        return [BodyPose(h.name, h.bones(since).astype("<f4").tobytes(), h.body.name) for h in self.people]
+
+    def joint_speed(self) -> float:
+        """Truth: speed of the fastest joint after the last step, rad/s."""
+        return float(np.abs(self._reading.dq).max())
+
+    def drives_stop_time(self) -> float:
+        """Time the drives' own stop would take from the present speed, s."""
+        return float((np.abs(self._reading.dq) / self.drives.limits.brake).max())
 
     def parts(self) -> dict[str, list[float]]:
         """Truth: name -> x, y, z, qx, qy, qz, qw of every part."""
@@ -343,11 +375,11 @@ class TwinNode:
         for n in range(3):
             drives.accept(Setpoint(n + 1, n * 0.004, q.tolist(), [0.0] * len(q)), n * 0.004, q)
             drives.step(n * 0.004, self.world.dt, DriveInputs(False, False, -1, 0), q)
-        bones = [PersonTruth(h.name, h.body.name, h.bones(0.0)) for h in self.people]
+        people = [PersonTrack(h.name, h.body.name, h.bones_row([0.0, 0.0])) for h in self.people]
         referee = Referee(self._linkage, self.options.referee, self._deceleration, bool(self.people))
         arm = ArmTruth(q, np.full_like(q, 0.5), self._reading.fingers, None)
-        for n in range(30):  # its exact measurement comes only every so many steps
-            referee.observe(n * self.period, arm, bones)
+        for n in range(0, 30, 2):  # its exact measurement comes only every so many steps
+            referee.observe_all([n * self.period, (n + 1) * self.period], [arm, arm], people)
         referee.close()
         self.world.link_motion()
         self._scene(self._t)
@@ -355,6 +387,7 @@ class TwinNode:
     def close(self) -> None:
         """Report where the parts are and the referee's account, and free the physics clients. Idempotent."""
         if self.world.client >= 0:
+            self._judge(self._t)
             self._events.emit("twin.referee", self._t, **msgspec.structs.asdict(self.referee.report(self._t)))
             self.referee.close()
             self._events.emit("twin.parts", self._t, parts=self.parts(), final=True)

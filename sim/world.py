@@ -67,7 +67,7 @@ class World:
         p.setTimeStep(self.dt, physicsClientId=self._client)
         p.setGravity(0, 0, GRAVITY, physicsClientId=self._client)
         p.setPhysicsEngineParameter(
-            numSolverIterations=40, deterministicOverlappingPairs=1, enableFileCaching=0, physicsClientId=self._client
+            numSolverIterations=20, deterministicOverlappingPairs=1, enableFileCaching=0, physicsClientId=self._client
         )
         self._load_floor()
         self.fixtures = [self._load_fixture(f) for f in workcell.fixtures if f.solid]
@@ -130,6 +130,8 @@ class World:
         self._fingers = [int(by_joint[n][0]) for n in self.arm.fingers]
         self._hand = self.link_names.index(self.arm.hand) - 1
         self._motors = self._joints + self._fingers
+        self._position_gains = [0.6] * len(self._joints) + [0.2] * len(self._fingers)
+        self._velocity_gains = [1.0] * len(self._motors)
         for index, value in zip(self._joints, home, strict=True):
             p.resetJointState(self.body, index, value, physicsClientId=client)
         for index in self._fingers:
@@ -153,13 +155,11 @@ class World:
         """Drive the joints towards `target` for one physics step of `dt`."""
         # The servo law adds the feed-forward to the correction, so it aims one step ahead of the position it is
         # given; taking that step off makes the joints be at `target.q` when the step ends.
-        q = list(target.q - target.dq * self.dt)
-        dq = list(target.dq)
+        q, dq = (target.q - target.dq * self.dt).tolist(), target.dq.tolist()
         forces = list(self._effort)
         for joint, value in self._stuck.items():
             q[joint], dq[joint], forces[joint] = value, 0.0, 10.0 * forces[joint]
         q, dq, forces = self._finger_commands(q, dq, forces)
-        n = len(self._motors)
         p.setJointMotorControlArray(
             self.body,
             self._motors,
@@ -167,8 +167,8 @@ class World:
             targetPositions=q,
             targetVelocities=dq,
             forces=forces,
-            positionGains=[0.6] * (n - 2) + [0.2] * 2,
-            velocityGains=[1.0] * n,
+            positionGains=self._position_gains,
+            velocityGains=self._velocity_gains,
             physicsClientId=self._client,
         )
         p.stepSimulation(physicsClientId=self._client)
@@ -202,9 +202,8 @@ class World:
     def _measure(self) -> ArmReading:
         states = p.getJointStates(self.body, self._motors, physicsClientId=self._client)
         n = len(self._joints)
-        table = np.array([(s[0], s[1], s[3]) for s in states[:n]])
-        fingers = float(states[n][0] + states[n + 1][0])
-        return ArmReading(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy(), fingers)
+        q, dq, _, tau = zip(*states, strict=True)
+        return ArmReading(np.array(q[:n]), np.array(dq[:n]), np.array(tau[:n]), float(q[n] + q[n + 1]))
 
     def link_motion(self) -> LinkMotion:
         """True pose and velocity of every link after the last step."""

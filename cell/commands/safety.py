@@ -143,6 +143,38 @@ def verify(file: SafetyFile, trusted: TrustOption = None) -> None:
 
 
 @app.command()
+def faults(
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Rows to inject; left out: tests/safety/faults.yaml.")
+    ] = None,
+    recipe: Annotated[str, typer.Option("--recipe", metavar="RECIPE", help="What the arm does meanwhile.")] = "kitting",
+    cell: Annotated[
+        Path | None, typer.Option("--cell", metavar="FILE", help="Cell file with a twin; left out: the demo cell.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="ID", help="Only this row; repeatable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table as Markdown too.")
+    ] = None,
+) -> None:
+    """Inject faults into the moving twin and measure what becomes of the arm.
+
+    Every interface in turn: lost, late, repeated, swapped, forged and senseless messages, killed and frozen nodes,
+    wrong clocks, silent drives, covered cameras, a full disk. Takes about four minutes.
+
+    Exit code 1 if a fault is not handled within its bound.
+
+    \b
+    Examples:
+      cell safety faults
+      cell safety faults --only lease-forged --only obs-missing --json
+    """
+    from cell.commands.faults import run_faults
+
+    raise typer.Exit(run_faults(file, recipe, cell, only or [], as_json, markdown))
+
+
+@app.command()
 def recheck(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its flight.mcap.")],
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result.")] = False,

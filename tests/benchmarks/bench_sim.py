@@ -132,18 +132,19 @@ def _pictures(bench: Lockstep, demo: dict[str, Any]) -> list[tuple[str, float, s
     envelope = scenes.take()
     assert envelope is not None
     scene = envelope.body
-    for renderer in ("auto", "tiny"):
+    for renderer in ("raster", "egl", "tiny"):
         camera = TwinCamera(block["name"], {**options, "renderer": renderer}, bench.hub.ports(renderer))
         camera.connect(bench.t)
         drawer = camera._renderer
         assert drawer is not None
         picture = drawer.draw(scene, False)
-        count = 60 if renderer == "auto" else 10
+        count = 10 if renderer == "tiny" else 60
         rows.append(
             (f"depth 424x240, {drawer.name}", median_ms(functools.partial(drawer.draw, scene, False), count), "ms")
         )
-        if renderer == "auto":
+        if renderer == "egl":
             rows.append(("depth and colour 424x240", median_ms(functools.partial(drawer.draw, scene, True)), "ms"))
+        if renderer == "raster":
             noise = camera._noise
             spoil = functools.partial(noise.apply, picture.depth, picture.shade, 1)
             rows.append(("noise 424x240", median_ms(spoil), "ms"))

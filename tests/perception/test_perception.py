@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from perception.background import leaving_depth, rays
 from perception.clearance import ClearanceMap
 from perception.config import Mount, PerceptionConfig
-from perception.contract import ExpectedPart, FrameMessage, Observation, PointFrame
+from perception.contract import CameraInfo, ExpectedPart, FrameMessage, Observation, PointFrame
 from perception.core import CameraFusion, PointFusion
+from perception.kernels import UNKNOWN
 from perception.node import decode_frame
 from perception.view import CameraView, Capsules
 from robots.contract import PartGeometry, RobotState
@@ -71,6 +73,58 @@ def test_empty_cell_has_no_person_in_many_noisy_pictures(workcell: Workcell, con
     view = CameraView(info, workcell, config)
     assert all(len(view.process(frame(info, render(info, workcell, [], s), s, 1.0), NO_ARM, []).points) == 0
                for s in range(60))  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.floats(0.9, 1.8), st.floats(-0.5, 0.5), st.integers(0, 1000))
+def test_a_limb_full_of_holes_is_not_lost(x: float, y: float, seed: int) -> None:
+    """80 mm, up to 2.5 m away, at half of the usual resolution, three pixels of ten invalid."""
+    cell = Workcell.model_validate({"person_volume": [[-1.0, -1.5, -0.75], [2.5, 1.5, 1.45]], "fixtures": []})
+    info = camera_info()
+    view = CameraView(info, cell, PerceptionConfig())
+    picture = render(info, cell, [((x, y, 0.2), (0.08, 0.08, 0.5))], seed)
+    picture[np.random.default_rng(seed).random(picture.shape) < 0.3] = 0
+    assert len(view.process(frame(info, picture, 1, 1.0), NO_ARM, []).points) > 3
+
+
+def test_one_wrong_pixel_among_holes_does_not_support_itself(workcell: Workcell, config: PerceptionConfig) -> None:
+    info = camera_info()
+    view = CameraView(info, workcell, config)
+    picture = render(info, workcell, [])
+    # In the middle of the floor, inside the person volume even 400 mm above it.
+    v, u = next(
+        (v, u) for v, u in np.ndindex(*picture.shape) if 60 < v < 110 and view._near[v, u] > picture[v, u] - 200
+    )
+    picture[v, u] = picture[v, u] - 400
+    picture[v + 1, u] = picture[v, u + 1] = 0
+    assert len(view.process(frame(info, picture, 1, 1.0), NO_ARM, []).points) == 0
+    assert view.label[v, u] == view.label[v + 1, u] == UNKNOWN, "doubt is not free space"
+    # Three that were measured do: a fingertip's worth is enough.
+    picture[v + 1, u] = picture[v, u + 1] = picture[v, u]
+    assert len(view.process(frame(info, picture, 2, 1.1), NO_ARM, []).points) > 0
+
+
+@pytest.mark.parametrize("info", [camera_info(), front_camera()])
+def test_beyond_the_leaving_depth_nothing_is_inside_the_person_volume(info: CameraInfo, workcell: Workcell) -> None:
+    lower, upper = (np.asarray(corner, float) for corner in workcell.person_volume)
+    leaving = leaving_depth(info, lower, upper).astype(float) / 1000.0
+    T = np.asarray(info.T_base_camera).reshape(4, 4)
+    ray_x, ray_y = rays(info.intrinsics)
+    local = np.stack([*np.meshgrid(ray_x, ray_y), np.ones_like(leaving)], -1) @ T[:3, :3].T
+
+    def inside(z: np.ndarray) -> np.ndarray:
+        at = local * z[..., None] + T[:3, 3]
+        return np.asarray(((at >= lower) & (at <= upper)).all(-1))
+
+    met = np.zeros(leaving.shape, bool)
+    for z in np.arange(0.01, 10.0, 0.01):
+        there = inside(np.full_like(leaving, z))
+        assert not (there & (z >= leaving)).any()
+        met |= there
+    assert met.mean() > 0.2
+    # ... and it is no deeper than it must be.
+    just_before = inside(leaving - 0.004)
+    assert just_before[met & (leaving < 65.0)].mean() > 0.95
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

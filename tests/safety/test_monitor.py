@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.contract import CameraHealth, Observation
-from robots.contract import RobotState
+from robots.contract import PartGeometry, RobotState
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.planning import plan_ptp
 from robots.rates import DEFAULT_LIMITS, rate_step
+from safety import search
+from safety.blind import blind_limit
 from safety.config import SafetyConfig
 from safety.monitor import Monitor
 from safety.separation import NEAR
@@ -196,6 +198,81 @@ def test_an_arm_off_its_path_is_stopped() -> None:
     state = state_on(m, 0.1, 1.0)
     moved = msgspec.structs.replace(state, q=[state.q[0] + 0.2, *state.q[1:]])
     assert monitor().cycle(10.0, observation(np.zeros((0, 4))), moved, m).limit == 0.0
+
+
+@pytest.mark.requirement("SAF-04")
+@pytest.mark.parametrize("progress", [-0.5, -1e300, 1e300, 99.0])
+def test_a_progress_outside_the_motion_stops_the_arm(progress: float) -> None:
+    m = motion(0)
+    state = msgspec.structs.replace(state_on(m, 0.0, 0.0), progress=progress)
+    assert monitor().cycle(10.0, observation(np.zeros((0, 4))), state, m).limit == 0.0
+
+
+@pytest.mark.requirement("SAF-03")
+@pytest.mark.parametrize(
+    ("age", "oldest"), [(-0.2, 0.08), (0.06, -0.2), (0.06, -1e300), (math.nan, 0.08), (-math.inf, 0.08)]
+)
+def test_times_that_contradict_each_other_stop_the_arm(age: float, oldest: float) -> None:
+    """An observation from the future would buy time that nobody has."""
+    m = motion(0)
+    seen = observation(np.zeros((0, 4)), age=age, oldest=oldest)
+    assert monitor().cycle(10.0, seen, state_on(m, 0.1, 1.0), m).limit == 0.0
+
+
+@pytest.mark.requirement("SAF-02")
+@pytest.mark.parametrize("bad", [1e6, -1e6, 3e38])
+def test_a_point_beyond_any_cell_stops_the_arm(bad: float) -> None:
+    m = motion(0)
+    balls = np.full((50, 4), 5.0)
+    balls[:, 3] = 0.05
+    balls[31, 1] = bad
+    assert monitor().cycle(10.0, observation(balls), state_on(m, 0.1, 1.0), m).limit == 0.0
+    assert monitor().cycle(10.0, observation(np.array([[5.0, 0, 0, -0.1]])), state_on(m, 0.1, 1.0), m).limit == 0.0
+
+
+def test_a_part_held_is_swept_too_and_a_senseless_one_stops_the_arm() -> None:
+    m = motion(0)
+    state = state_on(m, 0.1, 0.5)
+    T = model().fk(np.array(state.q))
+    ball = observation(np.array([[*(T[:3, 3] + 1.2 * T[:3, 2]), 0.05]]))
+    pose = (0.0, 0.0, 0.4, 0.0, 0.0, 0.0, 1.0)
+    long = msgspec.structs.replace(state, held=PartGeometry("bar", (0.05, 0.05, 0.8), pose))
+    free, loaded = (monitor().cycle(10.0, ball, s, m) for s in (state, long))
+    assert loaded.separation == pytest.approx(free.separation - 0.8, abs=0.15)
+    assert loaded.limit < free.limit
+    assert loaded.link == "held"
+    for size, place in [((0.0, 0.1, 0.1), pose), ((math.nan, 0.1, 0.1), pose), ((0.1, 0.1, 0.1), pose[:6])]:
+        senseless = msgspec.structs.replace(state, held=PartGeometry("bar", size, place))
+        assert monitor().cycle(10.0, observation(np.zeros((0, 4))), senseless, m).limit == 0.0
+
+
+def test_more_balls_than_there_is_room_for_are_taken_all_the_same() -> None:
+    m = motion(0)
+    state = state_on(m, 0.1, 1.0)
+    tcp = model().fk(np.array(state.q))[:3, 3]
+    balls = np.full((20_001, 4), 6.0)
+    balls[:, 3] = 0.02
+    small = Monitor(CONFIG, model(), DEFAULT_LIMITS)
+    assert small.cycle(10.0, observation(balls), state, m).limit == 1.0
+    balls[20_000, :3] = tcp
+    assert small.cycle(10.0, observation(balls), state, m).limit == 0.0
+    assert small.cycle(10.0, observation(balls[:5]), state, m).limit == 1.0
+
+
+def test_warming_up_compiles_all_that_a_cycle_needs() -> None:
+    used = Monitor(CONFIG, model(), DEFAULT_LIMITS)
+    used.warm_up()
+    kernels = [search.decide, search.stand, search.deviation, blind_limit]
+    before = [len(k.signatures) for k in kernels]
+    m = Motion.from_accepted(model(), motion(2).to_accepted())
+    state = state_on(m, 0.2, 0.5)
+    part = PartGeometry("cube", (0.04, 0.04, 0.04), (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    for held in (None, part):
+        one = msgspec.structs.replace(state, held=held)
+        used.cycle(10.0, observation(np.full((3, 4), 1.0)), one, m)
+        used.cycle(10.0, observation(np.zeros((0, 4))), one, m)
+        used.cycle(10.0, observation(np.full((3, 4), 1.0)), msgspec.structs.replace(one, mode="manual"), None)
+    assert [len(k.signatures) for k in kernels] == before
 
 
 def test_terms_are_reported_and_add_up() -> None:

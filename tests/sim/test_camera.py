@@ -12,11 +12,14 @@ import pytest
 from cell.bus.inprocess import Hub
 from perception.contract import CameraError, Frame
 from robots.workcell import Workcell
+from sim.arms import arm_spec
 from sim.body import load_body, skin
 from sim.camera import TwinCamera
 from sim.contract import TOPIC_SCENE, BodyPose, PartPose, Scene
 from sim.human import people_of
 from sim.noise import MODELS, DepthNoise, Effects
+from sim.raster import RasterRenderer, _fill
+from sim.render import ROOM, ROOM_HEIGHT, GlRenderer, View
 from sim.scenario import load_scenario
 from sim.surface import SurfaceSource
 
@@ -186,6 +189,23 @@ def test_depth_noise_has_the_makers_figure(make: str, sigma: float) -> None:
     assert coarse.std() == pytest.approx(2 * sigma, rel=0.10)
 
 
+def test_noise_is_white_in_space_and_time_and_belongs_to_seed_and_frame() -> None:
+    effects = Effects(quantisation=False, edge_holes=False, dark_holes=False, flying_pixels=False, scatter=0.0)
+    depth, shade = np.full((101, 203), 2.0, np.float32), np.ones((101, 203), np.float32)
+
+    def residual(seed: int, frame: int) -> np.ndarray:
+        picture = DepthNoise(MODELS["D435"], 424, 2, effects, seed).apply(depth, shade, frame)
+        return picture - 2000.0
+
+    one, other = residual(5, 1), residual(5, 2)
+    assert np.array_equal(one, residual(5, 1))
+    for x, y in ((one, other), (one, residual(6, 1)), (one[:, 1:], one[:, :-1]), (one[1:], one[:-1])):
+        assert abs(np.corrcoef(x.ravel(), y.ravel())[0, 1]) < 0.03
+    # A normal distribution's share beyond two and three sigmas.
+    assert (np.abs(one) > 2 * one.std()).mean() == pytest.approx(0.0455, abs=0.006)
+    assert (np.abs(one) > 3 * one.std()).mean() == pytest.approx(0.0027, abs=0.0015)
+
+
 def test_each_effect_does_what_it_says_and_nothing_when_off() -> None:
     depth = np.full((200, 300), 2.5, dtype=np.float32)
     depth[50:150, 100:200] = 1.5
@@ -216,7 +236,7 @@ def test_impossible_depth_is_invalid_never_a_number() -> None:
 
 def test_the_fallback_renderer_sees_the_same_cell(studio: Studio) -> None:
     scene = Scene(0.0, Q, 0.08, [visitor()], [PartPose("p", "puck_black", (0.2, 0.3, 0.015, 0.0, 0.0, 0.0, 1.0))])
-    quick = studio.shoot(studio.camera(0, **PERFECT), scene).depth.astype(float)
+    quick = studio.shoot(studio.camera(0, renderer="egl", **PERFECT), scene).depth.astype(float)
     events = studio.hub.ports("observer").event_feed()
     slow = studio.shoot(studio.camera(0, renderer="tiny", **PERFECT), scene).depth.astype(float)
     assert next(e for e in events.drain() if e.kind == "camera.renderer").data["renderer"] == "tiny"
@@ -228,6 +248,68 @@ def test_the_fallback_renderer_sees_the_same_cell(studio: Studio) -> None:
     assert (difference > 60).mean() < 0.02
 
 
+def test_the_rasteriser_and_opengl_draw_the_same_picture(studio: Studio, workcell: Workcell) -> None:
+    parts = [PartPose("p", "puck_black", (0.2, 0.3, 0.015, 0.0, 0.0, 0.0, 1.0))]
+    scenes = [Scene(0.0, Q, 0.08, [visitor()], parts), Scene(0.0, [1.0, *Q[1:]], 0.0, [], []), empty()]
+    for number in (0, 1):
+        view = studio.camera(number)._view
+        raster, opengl = (make(view, workcell, arm_spec("panda")) for make in (RasterRenderer, GlRenderer))
+        for scene in scenes:
+            mine, other = raster.draw(scene, False), opengl.draw(scene, False)
+            # Only centres of pixels that lie on an outline to the last bit may fall on either side of it.
+            differ = np.abs(mine.depth - other.depth) > 1e-4 * other.depth
+            assert differ.sum() <= 12
+            assert (np.abs(mine.shade - other.shade)[~differ] < 1e-5).all()
+        opengl.close()
+
+
+def test_the_rasteriser_clips_what_passes_the_eye(workcell: Workcell) -> None:
+    """The walls of the room pass behind every camera; each pixel's ray is checked against them by hand."""
+    pose = np.eye(4)
+    pose[:3, :3] = [[0.0, 0.6, 0.8], [-1.0, 0.0, 0.0], [0.0, -0.8, 0.6]]
+    pose[:3, 3] = [1.0, 0.5, 1.0]
+    view = View(90, 60, 40.0, 42.0, 44.0, 31.0, pose)
+    bare = workcell.model_copy(update={"fixtures": []})
+    far_away = RasterRenderer(view, bare, arm_spec("panda")).draw(Scene(0.0, Q, 0.08, [], []), False).depth
+    u, v = np.meshgrid(np.arange(90), np.arange(60))
+    rays = np.stack([(u - 44.0) / 40.0, (v - 31.0) / 42.0, np.ones_like(u, float)], -1) @ pose[:3, :3].T
+    low, high = np.array([-ROOM, -ROOM, -0.75]), np.array([ROOM, ROOM, -0.75 + ROOM_HEIGHT])
+    with np.errstate(divide="ignore"):
+        expected = (np.where(rays > 0, high - pose[:3, 3], pose[:3, 3] - low) / np.abs(rays)).min(-1)
+    seen_room = np.abs(far_away - expected) < 1e-4 * expected
+    assert seen_room.mean() > 0.9
+    assert (far_away <= expected * 1.0001).all()
+    assert (far_away > 0).all()
+
+
+def test_the_rasteriser_leaves_no_cracks_between_triangles() -> None:
+    """A fan of slivers over the whole picture, with corners on pixel centres and off: every pixel is filled."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rim = np.array([[-80.0, -60.0], [150.0, -60.0], [150.0, 130.0], [-80.0, 130.0]])
+        angle = np.sort(rng.uniform(0, 2 * np.pi, 300))
+        ring = np.concatenate([rim, 400 * np.stack([np.cos(angle), np.sin(angle)], 1)])
+        ring = np.rint(ring * 4) / 4
+        ring = ring[np.argsort(np.arctan2(ring[:, 1] - 30, ring[:, 0] - 40))]
+        flat = np.concatenate([[[40.0, 30.0]], ring])
+        camera = np.column_stack([flat, np.ones(len(flat))])
+        n = len(ring)
+        faces = np.stack([np.zeros(n), 1 + np.arange(n), 1 + (np.arange(n) + 1) % n], 1).astype(np.int32)
+        inverse, tone = np.zeros((60, 80), np.float32), np.zeros((60, 80), np.float32)
+        tints = np.full(n, 0.5, np.float32)
+        _fill(camera, faces, tints, np.array([1.0, 1.0, 0.0, 0.0]), False, np.empty_like(camera), inverse, tone)
+        assert np.allclose(inverse, 1.0)
+        assert (tone == 0.5).all()
+
+
+def test_depth_alone_needs_no_egl_and_colour_no_rasteriser(studio: Studio) -> None:
+    events = studio.hub.ports("observer").event_feed()
+    studio.camera()
+    assert next(e for e in events.drain() if e.kind == "camera.renderer").data["renderer"] == "raster"
+    with pytest.raises(CameraError, match="depth only"):
+        studio.camera(renderer="raster", colour=True)
+
+
 def test_without_egl_the_camera_falls_back_and_says_so(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     import sim.camera
 
@@ -236,7 +318,7 @@ def test_without_egl_the_camera_falls_back_and_says_so(studio: Studio, monkeypat
 
     monkeypatch.setattr(sim.camera, "GlRenderer", broken)
     events = studio.hub.ports("observer").event_feed()
-    assert (studio.shoot(studio.camera(), empty()).depth > 0).mean() > 0.9
+    assert (studio.shoot(studio.camera(colour=True), empty()).depth > 0).mean() > 0.9
     event = next(e for e in events.drain() if e.kind == "camera.renderer")
     assert event.data["renderer"] == "tiny"
     assert "no display" in event.data["reason"]

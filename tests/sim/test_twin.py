@@ -312,7 +312,7 @@ def test_people_who_wait_stand_at_their_start_until_they_are_told(home: list[flo
 
     def at(t: float) -> float:
         node.step(t)
-        return float(np.frombuffer(node.people_now()[0].bones, "<f4").reshape(-1, 3, 4)[:, 0, 3].mean())
+        return float(np.frombuffer(node.people_now(t)[0].bones, "<f4").reshape(-1, 3, 4)[:, 0, 3].mean())
 
     try:
         assert at(0.004) == at(0.08)

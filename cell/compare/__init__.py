@@ -1,0 +1,1 @@
+"""What speed and separation monitoring costs: the same visits under several methods."""

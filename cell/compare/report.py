@@ -1,0 +1,155 @@
+"""What a comparison came to: a table, a picture, and plain data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from cell.compare.runs import Result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NAMES = {
+    "static_zone": "static stop zone, ISO 13855",
+    "constant_speed": "constant speed, ISO/TS 15066",
+    "exact": "exact, along the path",
+}
+COLOURS = {"static_zone": "#b0b7c1", "constant_speed": "#f2a65b", "exact": "#2a9d57"}
+SAME = 0.05
+"""Lost times closer than this are equal, s: a few ticks of the controller."""
+
+
+class Comparison(NamedTuple):
+    """All runs of a comparison."""
+
+    free_s: float
+    """Cycle time with nobody there."""
+    results: list[Result]
+
+    @property
+    def methods(self) -> list[str]:
+        return [method for method in NAMES if any(r.method == method for r in self.results)]
+
+    @property
+    def traces(self) -> list[str]:
+        return list(dict.fromkeys(sorted(r.trace for r in self.results)))
+
+    def of(self, trace: str, method: str) -> Result | None:
+        """One run, if there was one."""
+        return next((r for r in self.results if (r.trace, r.method) == (trace, method)), None)
+
+    def lost(self, result: Result) -> float:
+        """Cycle time beyond that with nobody there, s."""
+        return max(0.0, result.cycle_s - self.free_s)
+
+    def total_lost(self, method: str) -> float:
+        """Of all traces, s."""
+        return sum(self.lost(r) for r in self.results if r.method == method)
+
+    def problems(self) -> list[str]:
+        """What a method may not do, and where the exact one loses more than the static zone."""
+        found = []
+        for r in self.results:
+            if r.outcome != "Complete":
+                found.append(f"{r.trace}, {r.method}: {r.outcome}")
+            if r.contacts_while_moving or r.psd_violations:
+                found.append(
+                    f"{r.trace}, {r.method}: {r.contacts_while_moving} contacts, {r.psd_violations} violations"
+                )
+        for trace in self.traces:
+            exact, static = self.of(trace, "exact"), self.of(trace, "static_zone")
+            if exact is not None and static is not None and self.lost(exact) > self.lost(static) + SAME:
+                found.append(f"{trace}: exact loses {self.lost(exact):.2f} s, the zone {self.lost(static):.2f} s")
+        return found
+
+
+def plain(comparison: Comparison) -> dict[str, Any]:
+    """As JSON."""
+    static = comparison.total_lost("static_zone")
+    return {
+        "cycle_with_nobody_s": comparison.free_s,
+        "methods": [
+            {
+                "method": method,
+                "lost_s": comparison.total_lost(method),
+                "below_static_zone": 1.0 - comparison.total_lost(method) / static if static > 0.0 else None,
+                "stops": sum(r.stops for r in comparison.results if r.method == method),
+                "contacts_while_moving": sum(r.contacts_while_moving for r in comparison.results if r.method == method),
+                "psd_violations": sum(r.psd_violations for r in comparison.results if r.method == method),
+            }
+            for method in comparison.methods
+        ],
+        "runs": [msgspec.structs.asdict(r) | {"lost_s": comparison.lost(r)} for r in comparison.results],
+        "problems": comparison.problems(),
+    }
+
+
+def table_of(comparison: Comparison) -> Table:
+    """Lost time and stops of every visit."""
+    from rich.table import Table
+
+    table = Table(title=f"Lost time, s (nobody there: {comparison.free_s:.2f} s)", title_justify="left")
+    table.add_column("visit")
+    for method in comparison.methods:
+        table.add_column(method.replace("_", " "), justify="right")
+        table.add_column("stops", justify="right")
+    for trace in comparison.traces:
+        row = [trace]
+        for method in comparison.methods:
+            r = comparison.of(trace, method)
+            row += ["", ""] if r is None else [f"{comparison.lost(r):.2f}", str(r.stops)]
+        table.add_row(*row)
+    table.add_section()
+    static = comparison.total_lost("static_zone")
+    row = ["all"]
+    for method in comparison.methods:
+        lost = comparison.total_lost(method)
+        less = f"{100 * (lost / static - 1):+.0f} %" if static > 0.0 and method != "static_zone" else ""
+        row += [f"{lost:.1f}", less]
+    table.add_row(*row, style="bold")
+    return table
+
+
+def markdown(comparison: Comparison) -> str:
+    """The table as Markdown."""
+    heads = ["visit"]
+    for method in comparison.methods:
+        heads += [f"{method} lost s", "stops", "min m"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for trace in comparison.traces:
+        row = [trace]
+        for method in comparison.methods:
+            r = comparison.of(trace, method)
+            near = "" if r is None or r.min_separation_m is None else f"{r.min_separation_m:.2f}"
+            row += ["", "", ""] if r is None else [f"{comparison.lost(r):.2f}", str(r.stops), near]
+        lines.append("| " + " | ".join(row) + " |")
+    total = ["**all**"]
+    for method in comparison.methods:
+        total += [f"**{comparison.total_lost(method):.1f}**", "", ""]
+    return "\n".join([*lines, "| " + " | ".join(total) + " |"]) + "\n"
+
+
+def draw(comparison: Comparison, path: Path) -> None:
+    """One bar for each visit and method."""
+    from matplotlib.figure import Figure
+
+    traces, methods = comparison.traces, comparison.methods
+    figure = Figure(figsize=(9.0, 1.6 + 0.32 * len(traces)), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    height = 0.8 / max(1, len(methods))
+    for n, method in enumerate(methods):
+        runs = [comparison.of(trace, method) for trace in traces]
+        lost = [comparison.lost(r) if r is not None else 0.0 for r in runs]
+        at = [k + (n - 0.5 * (len(methods) - 1)) * height for k in range(len(traces))]
+        label = f"{NAMES[method]}: {comparison.total_lost(method):.0f} s in all"
+        axes.barh(at, lost, height=height, color=COLOURS[method], label=label)
+    axes.set_yticks(range(len(traces)), traces, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"time lost in a batch of {comparison.free_s:.1f} s, s")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper left", fontsize=8, ncols=1, frameon=False)
+    figure.savefig(path)

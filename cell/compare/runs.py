@@ -1,0 +1,125 @@
+"""Runs one visit under one method in lock-step, and all of them on several processes."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from cell.compare.traces import Trace
+from cell.config import LoadedCell
+from cell.launch import run_directory, run_lockstep
+from cell.options import RunOptions
+from cell.session import new_session
+from recipes.parts import Place, place_pose
+from safety.methods import Method
+
+TIME_LIMIT = 240.0
+"""A run that takes longer is given up, simulated s."""
+
+
+HAND = 0.12
+"""Half the width of the hand, m."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One visit under one method."""
+
+    trace: str
+    method: str
+    outcome: str
+    cycle_s: float
+    """Until the recipe was done; the time limit if it was not."""
+    stops: int
+    slowed_s: float
+    stopped_s: float
+    min_separation_m: float | None
+    contacts_while_moving: int
+    psd_violations: int
+    outside_assumption: int
+    folder: str
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What a process is given."""
+
+    trace: str
+    scenario: str
+    """File; empty: nobody comes."""
+    method: Method
+    reach: float
+    recipe: str
+    cell: str
+    seed: int
+    folder: str
+
+
+def jobs_of(
+    traces: list[Trace], methods: list[Method], options: RunOptions, folder: Path, reach: float
+) -> list[Job]:  # fmt: skip
+    """All runs; the scenarios are written into `folder`."""
+    jobs = []
+    cell = str(options.cell) if options.cell is not None else ""
+    for number, trace in enumerate(traces):
+        file = folder / f"{number:02d}.yaml"
+        file.write_text(json.dumps(trace.scenario), encoding="utf-8")
+        for method in methods:
+            place = str(folder / f"{number:02d}-{method}")
+            jobs.append(
+                Job(trace.name, str(file), method, reach, str(options.recipe), cell, options.seed, place)
+            )  # fmt: skip
+    return jobs
+
+
+def run_job(job: Job) -> Result:
+    """One run."""
+    options = RunOptions(
+        recipe=Path(job.recipe), cell=Path(job.cell) if job.cell else None, scenario=job.scenario or "none",
+        perception="surface", seed=job.seed, time_limit=TIME_LIMIT, quiet=True, runs=Path(job.folder),
+    )  # fmt: skip
+    session = new_session(options, run_directory(options.runs), attended=True)
+    done = run_lockstep(options, session=replace(session, method=job.method, reach=job.reach))
+    status, referee, observer = done.operator.status, done.referee, done.observer
+    cycles = list(status.cycle_times) if status is not None else []
+    return Result(
+        trace=job.trace,
+        method=job.method,
+        outcome=done.outcome,
+        cycle_s=sum(cycles) if done.outcome == "Complete" else TIME_LIMIT,
+        stops=observer.protective_stops,
+        slowed_s=observer.time_slowed,
+        stopped_s=observer.time_stopped,
+        min_separation_m=referee.min_separation,
+        contacts_while_moving=referee.count("contacts_while_moving") or 0,
+        psd_violations=referee.count("psd_violations") or 0,
+        outside_assumption=referee.count("outside_assumption") or 0,
+        folder=str(session.directory),
+    )
+
+
+def run_all(jobs: list[Job], processes: int) -> Iterator[Result]:
+    """All runs, in the order in which they end. Ctrl-C ends the processes."""
+    if processes == 1:
+        yield from map(run_job, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=20) as pool:
+        yield from pool.imap_unordered(run_job, jobs)
+
+
+def working_reach(cell: LoadedCell) -> float:
+    """Horizontal distance of the farthest place of a cell from the base axis, and `HAND`, m.
+
+    The arm's elbow may reach farther: the static zone comes out rather too small than too large.
+    """
+    workcell = cell.config.workcell
+    reach = 0.0
+    for name, pattern in workcell.patterns.items():
+        for index in range(pattern.count):
+            x, y = place_pose(workcell, Place(name, index))[:2, 3]
+            reach = max(reach, math.hypot(x, y))
+    return reach + HAND

@@ -1,0 +1,84 @@
+"""The comparison of methods: its visits, its judgement, and one real visit under each method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cell.compare.report import Comparison, draw, markdown, plain, table_of
+from cell.compare.runs import Result, jobs_of, run_job, working_reach
+from cell.compare.traces import recorded, scripted
+from cell.config import load_cell
+from cell.options import RunOptions
+
+ROOT = Path(__file__).parents[2]
+KITTING = ROOT / "recipes/library/kitting.yaml"
+
+
+def result(trace: str, method: str, cycle: float, **more: object) -> Result:
+    values: dict[str, object] = {
+        "outcome": "Complete", "stops": 1, "slowed_s": 1.0, "stopped_s": 1.0, "min_separation_m": 0.5,
+        "contacts_while_moving": 0, "psd_violations": 0, "outside_assumption": 0, "folder": "",
+    }  # fmt: skip
+    return Result(trace=trace, method=method, cycle_s=cycle, **{**values, **more})  # type: ignore[arg-type]
+
+
+def test_there_are_at_least_twenty_visits_of_different_names() -> None:
+    names = [trace.name for trace in [*scripted(), *recorded([])]]
+    assert len(names) >= 20
+    assert len(set(names)) == len(names)
+
+
+def test_clips_of_a_folder_are_visits(tmp_path: Path) -> None:
+    (tmp_path / "some.bvh").write_text("", encoding="utf-8")
+    (tmp_path / "other.joints_m.npz").write_bytes(b"")
+    assert [trace.name for trace in recorded([tmp_path])][-2:] == ["other", "some.bvh"]
+
+
+def test_lost_time_is_summed_and_compared() -> None:
+    c = Comparison(30.0, [
+        result("a", "static_zone", 40.0), result("a", "exact", 33.0),
+        result("b", "static_zone", 35.0), result("b", "exact", 31.0),
+    ])  # fmt: skip
+    assert c.total_lost("static_zone") == pytest.approx(15.0)
+    assert plain(c)["methods"][1]["below_static_zone"] == pytest.approx(1 - 4 / 15)
+    assert c.problems() == []
+    assert table_of(c).row_count == 3
+    assert markdown(c).count("\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [
+        (result("a", "exact", 41.0), "loses"),
+        (result("a", "exact", 33.0, contacts_while_moving=1), "contacts"),
+        (result("a", "exact", 33.0, psd_violations=2), "violations"),
+        (result("a", "exact", 33.0, outcome="time limit"), "time limit"),
+    ],
+)
+def test_what_may_not_be_is_named(bad: Result, word: str) -> None:
+    problems = Comparison(30.0, [result("a", "static_zone", 40.0), bad]).problems()
+    assert len(problems) == 1
+    assert word in problems[0]
+
+
+def test_the_working_reach_holds_every_place() -> None:
+    assert 0.6 < working_reach(load_cell(None)) < 1.0
+
+
+@pytest.mark.xdist_group("compare")
+@pytest.mark.timeout(600)
+def test_one_visit_under_each_method(tmp_path: Path) -> None:
+    """Somebody in the gangway stops the arm for the zone, slows it for constant speeds, not for the exact."""
+    visits = [trace for trace in scripted() if trace.name == "stands in the gangway"]
+    options = RunOptions(recipe=KITTING, quiet=True)
+    jobs = jobs_of(visits, ["static_zone", "constant_speed", "exact"], options, tmp_path, 0.7)
+    results = [run_job(job) for job in jobs]
+    c = Comparison(32.0, results)
+    zone, constant, exact = (c.total_lost(m) for m in ("static_zone", "constant_speed", "exact"))
+    assert zone > 5.0
+    assert exact < constant <= zone
+    assert c.problems() == []
+    draw(c, tmp_path / "compare.png")
+    assert (tmp_path / "compare.png").stat().st_size > 5000
