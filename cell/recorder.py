@@ -35,6 +35,8 @@ TOPIC_SUMMARY = "perception.summary"
 TOPIC_POINTS = "perception.points"
 COMPRESSION = 1
 MOST_BALLS = 1_000_000
+BROKEN = (McapError, struct.error)
+"""What the reader raises where a file breaks off, depending on the byte."""
 ABOUT = "cell"
 """Name of the metadata that say what the recording is of."""
 
@@ -253,7 +255,7 @@ def read_flight(path: Path) -> Iterator[Recorded]:
                 record = next(records)
             except StopIteration:
                 return
-            except (McapError, struct.error) as error:
+            except BROKEN as error:
                 if not channels:
                     raise RecordError(f"recording {path}: is no MCAP file ({error})") from None
                 return
@@ -279,6 +281,6 @@ def read_about(path: Path) -> dict[str, str]:
                     return dict(record.metadata)
                 if isinstance(record, Message):
                     break
-        except (McapError, struct.error) as error:
+        except BROKEN as error:
             raise RecordError(f"recording {path}: is no MCAP file ({error})") from None
     return {}

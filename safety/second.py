@@ -86,6 +86,9 @@ class _Case(NamedTuple):
     begin: float
     """Progress, nominal s."""
     rate: float
+    """Upper bound."""
+    least: float
+    """The rate may also still be as low as this, and rising."""
     slope: float
     horizon: float
     """Until the lease can no longer be obeyed, s."""
@@ -168,7 +171,7 @@ class SecondMonitor:
         # Until this verdict reaches the node the arm may still speed up under the one before.
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
         rate = min(max(1.0, speed), max(state.rate, speed) + self._rates.slope_up * delay)
-        case = _Case(state.progress, rate, max(0.0, state.rate_slope), horizon, delay, age)
+        case = _Case(state.progress, rate, state.rate, max(0.0, state.rate_slope), horizon, delay, age)
         left, stop, margin = self._margin(balls, state, course, case, STRICT)
         limit = _largest(lambda candidate: margin(candidate) >= 0.0, rate)
         limit = limit if limit >= CREEP else 0.0
@@ -222,7 +225,7 @@ class SecondMonitor:
         balls = np.frombuffer(observation.balls, "<f4").reshape(-1, 4).astype(np.float64)
         reaction, age = self._config.reaction, max(0.0, state.t - observation.t)
         horizon = observation.oldest_exposure + reaction.lease_validity + reaction.after_expiry - state.t
-        case = _Case(state.progress, state.rate, max(0.0, state.rate_slope), horizon, 0.0, age)
+        case = _Case(state.progress, state.rate, state.rate, max(0.0, state.rate_slope), horizon, 0.0, age)
         favour = self._margin(balls, state, course, case, LENIENT)[2](limit)
         delay = reaction.bus + reaction.tick
         rate = min(1.0, state.rate + self._rates.slope_up * delay)
@@ -279,17 +282,18 @@ class SecondMonitor:
             down = care.braking * course.braking(case.begin, end)
             if down <= 0.01:
                 return math.inf, math.inf
+            # A rate that is still rising towards the limit when the lease ends has to be turned round first.
+            rising = (max(up, slope) if case.least < limit else slope) / jerk
             if rate > limit:
                 time, swept = _fall(limit, 0.0, 0.0, down, jerk, tick)
                 before, area = _fall(rate, limit, slope, down, jerk, tick)
                 before += case.delay
-                time += max(horizon, before)
-                swept += rate * case.delay + area + limit * max(0.0, horizon - before)
+                time += max(horizon + rising, before)
+                swept += rate * case.delay + area + limit * max(0.0, horizon + rising - before)
             else:
                 steep = max(up, slope)
                 top = min(limit, rate + steep * horizon + 0.5 * steep * steep / jerk)
                 rise = min(horizon, (limit - rate) / steep)
-                rising = (steep if rate < limit else slope) / jerk
                 time, swept = _fall(top, 0.0, 0.0, down, jerk, tick)
                 time += horizon + rising
                 swept += top * (horizon + rising) - 0.5 * max(0.0, top - rate) * rise

@@ -20,6 +20,7 @@ from cell.sequencer import Frozen
 from perception.contract import TOPIC_EXPECTED, TOPIC_OBSERVATION, ExpectedParts, Observation
 from recipes.contract import GripAction
 from recipes.expand import load_recipe
+from robots.config import LeaseConfig
 from robots.contract import AcceptedMotion, RobotState, SpeedLease, topic_lease, topic_motion, topic_state
 from robots.drivers.null import NullDriver
 from robots.leases import sign_lease
@@ -126,7 +127,7 @@ class Bench:
         self.hub = Hub()
         self.now = 0.0
         model = loaded.model()
-        robot = loaded.config.robot.model_copy(update={"driver": "null"})
+        robot = loaded.config.robot.model_copy(update={"driver": "null", "leases": LeaseConfig(issuers=[SUPERVISOR])})
         self.driver = NullDriver({"q": loaded.home().tolist(), "inputs": list(inputs), "outputs": ["clamp"]}, model.dof)
         # One supervisor is enough to test the controller.
         robot = robot.model_copy(update={"leases": robot.leases.model_copy(update={"issuers": [SUPERVISOR]})})

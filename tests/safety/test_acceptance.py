@@ -65,6 +65,7 @@ def office(tmp_path: Path) -> Office:
     return Office(tmp_path)
 
 
+@pytest.mark.requirement("SEC-02")
 def test_two_different_safety_engineers_accept(office: Office) -> None:
     assert "not been signed" in office.faults()[0]
     assert office.sign("Anna Berg") == 1
@@ -73,6 +74,7 @@ def test_two_different_safety_engineers_accept(office: Office) -> None:
     assert office.faults() == []
 
 
+@pytest.mark.requirement("SEC-02")
 def test_the_second_person_is_another_one(office: Office) -> None:
     office.sign("Anna Berg")
     for spelling in ("Anna Berg", "anna  berg"):
@@ -101,6 +103,7 @@ def test_a_stranger_cannot_sign(office: Office) -> None:
         TrustedKeys.model_validate({"people": [{"name": "Op", "role": "operator", "public_key": "0" * 64}]})
 
 
+@pytest.mark.requirement("SEC-02")
 def test_any_changed_figure_undoes_it_and_a_comment_does_not(office: Office) -> None:
     office.sign("Anna Berg")
     office.sign("Carl Dietz")
@@ -195,6 +198,7 @@ def real_cell(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.requirement("SEC-02")
 def test_a_real_arm_is_not_moved_by_an_unsigned_or_altered_file(office: Office, tmp_path: Path) -> None:
     cell = real_cell(tmp_path)
     options = RunOptions(recipe=None, cell=cell, mode="live")

@@ -271,6 +271,7 @@ def test_heavier_clamped_or_sharper_never_permits_more(region: str, m_R: float, 
     assert (base.speed == 0.0) == (region in NO_CONTACT)
 
 
+@pytest.mark.requirement("SEC-03")
 @pytest.mark.parametrize("region", sorted(NO_CONTACT))
 def test_no_file_can_permit_contact_with_the_head(region: str, tmp_path: Path) -> None:
     text = default_limits_path().read_text(encoding="utf-8")

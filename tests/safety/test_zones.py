@@ -99,6 +99,7 @@ def test_zones_that_cover_everything_once_have_no_fault() -> None:
     assert faults({**LEFT, "shape": triangle}, {**RIGHT, "shape": other}) == []
 
 
+@pytest.mark.requirement("SEC-03")
 def test_gaps_are_found_and_named() -> None:
     (text,) = faults(LEFT)
     assert "x 0.00 to 1.00" in text and "z 0.00 to 2.00" in text
@@ -107,6 +108,7 @@ def test_gaps_are_found_and_named() -> None:
     assert faults(LEFT, elsewhere="ssm") == []
 
 
+@pytest.mark.requirement("SEC-03")
 def test_overlaps_and_contradictions_are_found() -> None:
     wide = box("wide", [-0.5, -1, 0], [1, 1, 2], "stop")
     (text,) = [t for t in faults(LEFT, wide) if "automatic" in t]
@@ -171,6 +173,7 @@ MORE = {
 }
 
 
+@pytest.mark.requirement("SEC-03")
 @settings(max_examples=100)
 @given(METHODS, METHODS, st.floats(-0.9, 0.9), st.sampled_from([None, "stop", "ssm"]), st.integers(0, 10**6))
 def test_a_ball_gets_the_strictest_of_all_it_touches(
