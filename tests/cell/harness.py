@@ -129,8 +129,6 @@ class Bench:
         model = loaded.model()
         robot = loaded.config.robot.model_copy(update={"driver": "null", "leases": LeaseConfig(issuers=[SUPERVISOR])})
         self.driver = NullDriver({"q": loaded.home().tolist(), "inputs": list(inputs), "outputs": ["clamp"]}, model.dof)
-        # One supervisor is enough to test the controller.
-        robot = robot.model_copy(update={"leases": robot.leases.model_copy(update={"issuers": [SUPERVISOR]})})
         self.arm = RobotNode(self.hub.ports("arm"), robot, model, self.driver, lease_rules(robot, PRINT, KEY))
         self.supervisor = Supervisor(self.hub)
         frozen = frozen_text(recipe, batches) if recipe is not None else None
