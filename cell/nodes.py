@@ -14,7 +14,8 @@ from robots.model import RobotModel
 from safety.contract import SECOND
 from safety.methods import build_monitor
 from safety.node import SupervisorNode
-from safety.second import SecondCore, SecondMonitor
+from safety.second import SecondMonitor
+from safety.second_core import SecondCore
 from safety.second_node import SecondNode
 from safety.supervisor import SupervisorCore
 

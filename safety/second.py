@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.contract import Observation
-from robots.contract import AcceptedMotion, PartGeometry, RobotState, SpeedLease
+from robots.contract import AcceptedMotion, PartGeometry, RobotState
 from robots.description import load_description
+from robots.jogging import JOINT_SHARE
 from robots.model import RobotModel
 from robots.rates import RateLimits
 from safety.config import SafetyConfig
-from safety.contract import SECOND
 from safety.second_arm import ArmError, ArmGeometry, Course
 from safety.second_sweep import STEP, Sweep, distances, places
 
@@ -37,20 +37,12 @@ PATH_TOLERANCE = 0.05
 """An arm with a joint farther than this from its path is not on it, rad."""
 OVERSPEED = 1.25
 """An arm that is measured to be this much faster than its motion at full rate is not under control."""
-MANUAL_SPEED = 0.5
-"""Twice the 250 mm/s of manual mode: no point of the arm is more than twice as fast as TCP and elbow, m/s."""
-MANUAL_STOP = 0.3
-"""Longest braking time from it, s."""
 LAG = (0.0, 0.02, 0.04, 0.06)
 """Measured speeds can be so old against the progress, nominal s."""
 LONGEST_STOP = 3.0
 """A stop takes less, s."""
 CREEP = 0.02
 """A limit below this is 0."""
-DEAD = 0.5
-"""Data older than this: only a person starts the arm again, s."""
-FUTURE = 0.02
-"""Stamps may lie so far in the future, s."""
 HALVINGS = 8
 
 
@@ -138,14 +130,14 @@ class SecondMonitor:
             return refused("second channel: the observation is too old")
         try:
             if course is None:
-                return self._manual(balls, state, horizon + age)
+                return self._manual(now, balls, state, horizon, age)
             return self._on_course(now, balls, state, course, horizon, age)
         except ArmError as error:
             return refused(f"second channel: {error}")
 
     def _plausible(self, state: RobotState) -> bool:
-        values = [*state.q, *state.dq, state.t, state.progress, state.rate, state.rate_slope]
-        shapes = len(state.q) == len(state.dq) == self._arm.dof
+        values = [*state.q, *state.dq, *state.dq_commanded, state.t, state.progress, state.rate, state.rate_slope]
+        shapes = len(state.q) == len(state.dq) == len(state.dq_commanded) == self._arm.dof
         return shapes and all(map(math.isfinite, values)) and 0.0 <= state.rate <= 1.0 and state.progress >= 0.0
 
     def need(self, time: float) -> float:
@@ -171,6 +163,8 @@ class SecondMonitor:
         # Until this verdict reaches the node the arm may still speed up under the one before.
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
         rate = min(max(1.0, speed), max(state.rate, speed) + self._rates.slope_up * delay)
+        if state.progress <= 0.0:
+            rate = max(1.0, rate)  # the path is at rest at its start, so the node lets the rate jump there
         case = _Case(state.progress, rate, state.rate, max(0.0, state.rate_slope), horizon, delay, age)
         left, stop, margin = self._margin(balls, state, course, case, STRICT)
         limit = _largest(lambda candidate: margin(candidate) >= 0.0, rate)
@@ -228,7 +222,7 @@ class SecondMonitor:
         case = _Case(state.progress, state.rate, state.rate, max(0.0, state.rate_slope), horizon, 0.0, age)
         favour = self._margin(balls, state, course, case, LENIENT)[2](limit)
         delay = reaction.bus + reaction.tick
-        rate = min(1.0, state.rate + self._rates.slope_up * delay)
+        rate = min(1.0, state.rate + self._rates.slope_up * delay) if state.progress > 0.0 else 1.0
         own = self._margin(balls, state, course, case._replace(rate=rate, delay=delay), STRICT)[2](limit)
         return favour, own
 
@@ -253,6 +247,8 @@ class SecondMonitor:
         """
         dt, jerk = 0.5 * self._config.reaction.tick, self._rates.jerk
         rate, slope, place, time = case.rate, case.slope, case.begin, 0.0
+        if place <= 0.0 and rate <= 0.0:
+            rate = limit
         while time < LONGEST_STOP:
             target = limit if time < case.horizon else 0.0
             if target <= 0.0 and rate <= 0.0 and time > 0.0:
@@ -308,19 +304,45 @@ class SecondMonitor:
 
     # ------------------------------------------------------------ without a path
 
-    def _manual(self, balls: Array, state: RobotState, time: float) -> Verdict:
-        """Jogging: any point of the arm may come from anywhere at the speed of manual mode times the limit."""
+    def _manual(self, now: float, balls: Array, state: RobotState, horizon: float, age: float) -> Verdict:
+        """Jogging: every joint may turn either way at its jog speed times the limit, or as fast as it does already."""
         if state.mode != "manual":
             return refused("second channel: no motion is accepted")
-        widest = self.need(time + MANUAL_STOP) + MANUAL_SPEED * (time + MANUAL_STOP)
-        left = float(distances(balls, self._links(np.array(state.q), state.held), None, widest)[0])
+        here = self._links(np.array(state.q), state.held)
+        delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
+        time, way = self._jogged(1.0, state, here, horizon, delay)
+        left = float(distances(balls, here, None, self.need(age + time) + way + 0.1)[0])
 
         def fits(limit: float) -> bool:
-            return left >= self.need(time + MANUAL_STOP) + MANUAL_SPEED * limit * (time + MANUAL_STOP)
+            t, w = self._jogged(limit, state, here, horizon, delay)
+            return left >= self.need(age + t) + w
 
         limit = _largest(fits, 0.0)
         text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
         return Verdict(limit if limit >= CREEP else 0.0, 0.0, text, True, True)
+
+    def _jogged(
+        self, limit: float, state: RobotState, here: tuple[Array, Array, Array], horizon: float, delay: float
+    ) -> tuple[float, float]:
+        """Bound time, s, and way, m, of any point of the arm until it stands.
+
+        Joint by joint from the outermost: what lies beyond a joint is at most as far from it as now, plus the way that
+        the joints beyond it can make, and turns about it by no more than its speed allows.
+        """
+        m, tick = self._model, self._config.reaction.tick
+        top, change = JOINT_SHARE * np.array(m.v_max), JOINT_SHARE * np.array(m.a_max)
+        present = np.maximum(np.abs(state.dq), np.abs(state.dq_commanded))
+        speed = np.maximum(limit * top, np.maximum(present, np.minimum(top, present + change * delay)))
+        braking = float((speed / change).max())
+        turn = speed * (horizon + delay + 2.0 * tick + 0.5 * braking)
+        a, b, radii = here
+        ends = np.concatenate([a, b])
+        way = 0.0
+        for j, origin in reversed(list(enumerate(self._arm.origins(np.array(state.q))))):
+            # all links, also those before the joint: more than enough
+            reach = float((np.sqrt(((ends - origin) ** 2).sum(-1)) + np.tile(radii, 2)).max())
+            way += float(turn[j]) * (reach + way)
+        return horizon + delay + 2.0 * tick + braking, way
 
 
 def _largest(fits: Callable[[float], bool], likely: float) -> float:
@@ -350,115 +372,3 @@ def _fall(rate: float, to: float, slope: float, down: float, jerk: float, tick: 
     drop = top - to
     fall = drop / down + down / jerk if drop >= down * down / jerk else 2.0 * math.sqrt(drop / jerk)
     return undo + fall + 2.0 * tick, top * (undo + 2.0 * tick) + 0.5 * (top + to) * fall
-
-
-class SecondCore:
-    """Newest inputs in, a lease out when there is something new. One thread."""
-
-    def __init__(self, config: SafetyConfig, monitor: SecondMonitor, fingerprint: str, boot: int) -> None:
-        self._config = config
-        self._monitor = monitor
-        self._fingerprint = fingerprint
-        self._boot = boot
-        self._observation: Observation | None = None
-        self._state: RobotState | None = None
-        self._accepted = ""
-        self._course: Course | None = None
-        self._trouble = ""
-        self._fresh = False
-        self._seq = 0
-        self._next = -math.inf
-        self._window = (0.0, 0.0)
-        self._for: str | None = None
-        self._stopped = False
-        self._clear_since = math.nan
-
-    def accept_motion(self, motion: AcceptedMotion) -> None:
-        """Take the motion the robot node says it executes; one that is broken permits nothing."""
-        if motion.motion_id == self._accepted and (self._course is not None or not motion.motion_id):
-            return
-        self._accepted, self._course, self._trouble = motion.motion_id, None, ""
-        if motion.motion_id:
-            try:
-                self._course = self._monitor.course(motion)
-            except (ArmError, ValueError) as error:
-                self._trouble = str(error)
-
-    def step(self, now: float, observation: Observation | None, state: RobotState | None) -> SpeedLease | None:
-        """Take what has come; return an unsigned lease at the camera's rate and whenever the last one does not fit.
-
-        It does not fit when the arm has another motion or has left the stretch it was computed for.
-        """
-        if observation is not None and (self._observation is None or observation.t >= self._observation.t):
-            self._observation, self._fresh = observation, True
-        if state is not None:
-            self._state = state
-        s = self._state
-        other = s is not None and (s.motion_id != self._for or not self._window[0] <= s.progress <= self._window[1])
-        period = self._config.reaction.frame_period
-        if not (other or (self._fresh and now >= self._next - 0.5 * period) or now >= self._next):
-            return None
-        self._next, self._fresh = now + period, False
-        verdict = self._judge(now)
-        return self._lease(verdict, *self._restart_rule(now, verdict))
-
-    def _judge(self, now: float) -> Verdict:
-        o, s = self._observation, self._state
-        if o is None or s is None:
-            return refused("second channel: waiting for observation and robot state")
-        age = now - o.oldest_exposure
-        if not age >= -FUTURE:
-            return refused("second channel: camera time is not on this machine's clock", restartable=False)
-        if not age <= self._config.reaction.lease_validity:
-            return refused(f"second channel: camera data is {1e3 * age:.0f} ms old", age <= DEAD)
-        if not o.healthy:
-            late = all(c.ok or c.reason == "late" for c in o.cameras)
-            return refused(f"second channel: {o.reason}", late and o.confirmed_clear)
-        if not -FUTURE <= now - s.t <= 10.0 * self._config.reaction.tick:
-            return refused("second channel: robot state is not fresh")
-        if s.motion_id and (self._course is None or self._course.motion_id != s.motion_id):
-            return refused(f"second channel: {self._trouble or 'the accepted motion is not known yet'}")
-        return self._monitor.judge(now, o, s, self._course if s.motion_id else None)
-
-    def _restart_rule(self, now: float, verdict: Verdict) -> tuple[float, str]:
-        """An arm that this channel has brought to a stand goes on only after the way was clear for a while."""
-        s = self._state
-        if s is None or not s.motion_id:
-            self._stopped = False
-            return verdict.limit, verdict.reason
-        if verdict.by_separation and verdict.limit == 0.0 and s.rate == 0.0 and not self._stopped:
-            self._stopped, self._clear_since = True, math.nan
-        if not self._stopped:
-            return verdict.limit, verdict.reason
-        if verdict.limit < self._config.restart_limit:
-            self._clear_since = math.nan
-            return 0.0, verdict.reason
-        if math.isnan(self._clear_since):
-            self._clear_since = now
-        if now - self._clear_since < self._config.restart_after:
-            return 0.0, "second channel: the way is clear, going on soon"
-        self._stopped = False
-        return verdict.limit, verdict.reason
-
-    def _lease(self, verdict: Verdict, limit: float, reason: str) -> SpeedLease:
-        o, s = self._observation, self._state
-        exposure = o.oldest_exposure if o is not None else -1.0
-        progress = s.progress if s is not None else 0.0
-        self._for = s.motion_id if s is not None else None
-        self._window = (max(0.0, progress - 0.05), max(progress, verdict.reach) + 1e-6)
-        self._seq += 1
-        return SpeedLease(
-            issuer=SECOND,
-            boot=self._boot,
-            seq=self._seq,
-            limit=limit,
-            motion_id=self._for or "",
-            progress_from=self._window[0],
-            progress_to=self._window[1],
-            state_seq=s.seq if s is not None else 0,
-            oldest_exposure=exposure,
-            expires_at=exposure + self._config.reaction.lease_validity,
-            reason=reason,
-            restartable=verdict.restartable,
-            fingerprint=self._fingerprint,
-        )

@@ -111,13 +111,7 @@ class ArmGeometry:
             in_hand = self._last_turn.T @ self._tcp @ np.vstack([part_ends.T, [1.0, 1.0]])
             ends = [*ends[:-1], np.hstack([ends[-1], in_hand])]
             radii = np.append(radii, radius)
-        K = len(Q)
-        spin = np.zeros((self.dof, K, 4, 4))
-        spin[:, :, 0, 0] = spin[:, :, 1, 1] = np.cos(Q).T
-        spin[:, :, 1, 0] = np.sin(Q).T
-        spin[:, :, 0, 1] = -spin[:, :, 1, 0]
-        spin[:, :, 2, 2] = spin[:, :, 3, 3] = 1.0
-        moves = self._steps[:, None] @ spin
+        moves = self._moves(Q)
         T = np.eye(4)
         points = []
         for i in range(self.dof):
@@ -125,6 +119,25 @@ class ArmGeometry:
             points.append((T @ ends[i])[:, :3])
         both = np.concatenate(points, axis=2).transpose(0, 2, 1)
         return np.ascontiguousarray(both[:, 0::2]), np.ascontiguousarray(both[:, 1::2]), radii
+
+    def origins(self, q: Array) -> Array:
+        """Return a point on each joint's axis (dof, 3) in the base frame."""
+        T, found = np.eye(4), np.empty((self.dof, 3))
+        for i, move in enumerate(self._moves(q[None])[:, 0]):
+            T = T @ move
+            found[i] = T[:3, 3]
+        return found
+
+    def _moves(self, Q: Array) -> Array:
+        """Transforms (dof, K, 4, 4) from each joint's frame to the one before it."""
+        K = len(Q)
+        spin = np.zeros((self.dof, K, 4, 4))
+        spin[:, :, 0, 0] = spin[:, :, 1, 1] = np.cos(Q).T
+        spin[:, :, 1, 0] = np.sin(Q).T
+        spin[:, :, 0, 1] = -spin[:, :, 1, 0]
+        spin[:, :, 2, 2] = spin[:, :, 3, 3] = 1.0
+        moves: Array = self._steps[:, None] @ spin
+        return moves
 
 
 @lru_cache(maxsize=32)

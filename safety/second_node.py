@@ -10,7 +10,8 @@ from robots.contract import AcceptedMotion, RobotState, SpeedLease, topic_lease,
 from robots.leases import sign_lease
 from robots.model import RobotModel
 from safety.contract import SECOND
-from safety.second import SecondCore, SecondMonitor
+from safety.second import SecondMonitor
+from safety.second_core import SecondCore
 
 
 class SecondNode:

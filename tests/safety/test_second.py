@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perception.contract import CameraHealth
-from robots.contract import AcceptedMotion, PartGeometry
+from robots.contract import AcceptedMotion, PartGeometry, RobotState
 from robots.description import load_description
+from robots.jogging import JOINT_SHARE
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.rates import DEFAULT_LIMITS
 from safety.config import SafetyConfig
 from safety.contract import SECOND
-from safety.second import SecondCore, SecondMonitor
+from safety.second import SecondMonitor
 from safety.second_arm import ArmError, ArmGeometry, Course, part_hull
+from safety.second_core import SecondCore
 from tests.safety.test_monitor import (
     model,
     monitor,
@@ -251,18 +253,60 @@ def test_what_does_not_fit_stops_the_arm(change: str) -> None:
     assert second().judge(10.0, o, state, course(0)).limit == 0.0
 
 
+def jogging(q: np.ndarray, dq: np.ndarray) -> RobotState:
+    state = state_on(motion(0), 0.0, 0.0)
+    return msgspec.structs.replace(
+        state, q=q.tolist(), dq=dq.tolist(), dq_commanded=dq.tolist(), motion_id="", mode="manual"
+    )
+
+
 def test_jogging_is_limited_by_the_nearest_person_alone() -> None:
-    state = msgspec.structs.replace(state_on(motion(0), 0.0, 0.0), motion_id="", mode="manual")
-    tcp = model().fk(np.array(state.q))[:3, 3]
+    q = motion(0).sample(0.0)[0]
+    state = jogging(q, np.zeros(7))
+    tcp = model().fk(q)[:3, 3]
     away = (tcp - [0, 0, 0.4]) / np.linalg.norm(tcp - [0, 0, 0.4])
     limits = []
-    for d in (0.3, 1.2, 1.35, 1.45, 3.0):
+    for d in (0.3, 1.0, 1.4, 1.8, 4.0):
         balls = np.array([[*(tcp + d * away), 0.0]])
         limits.append(second().judge(10.0, observation(balls), state, None).limit)
     assert limits == sorted(limits)
-    assert limits[0] == 0.0 and limits[-1] == 1.0
+    assert limits[0] == 0.0 and limits[-1] == 1.0 and 0.0 < limits[2] < 1.0
     automatic = msgspec.structs.replace(state, mode="automatic")
     assert second().judge(10.0, observation(np.zeros((0, 4))), automatic, None).limit == 0.0
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6), st.floats(0.0, 1.0))
+def test_no_jog_gets_farther_than_is_reckoned_with(seed: int, limit: float) -> None:
+    """Any jog within the limit, from any speed up to full jog speed, until the lease ends, and then braking."""
+    m, rng = model(), np.random.default_rng(seed)
+    middle, half = (m.q_lower + m.q_upper) / 2, (m.q_upper - m.q_lower) / 2
+    q = middle + rng.uniform(-0.8, 0.8, 7) * half
+    top, change = JOINT_SHARE * np.array(m.v_max), JOINT_SHARE * np.array(m.a_max)
+    dq = top * rng.uniform(-1, 1, 7)
+    state, horizon = jogging(q, dq), 0.1
+    here = second()._links(q, None)
+    bound_time, bound_way = second()._jogged(limit, state, here, horizon, 0.006)
+    wish, dt, t = limit * top * rng.choice([-1, 1], 7), 0.004, 0.0
+    start, way, at, speed = np.concatenate(here[:2]), 0.0, q.copy(), dq.copy()
+    while t < horizon or np.abs(speed).max() > 0.0:
+        target = wish if t < horizon else np.zeros(7)
+        worst = np.abs(target - speed).max() and float((np.abs(target - speed) / (change * dt)).max())
+        speed = target if worst <= 1.0 else speed + (target - speed) / worst
+        at, t = at + speed * dt, t + dt
+        a, b, _ = second()._links(at, None)
+        way = max(way, float(np.linalg.norm(np.concatenate([a, b]) - start, axis=1).max()))
+    assert way <= bound_way
+    assert t <= bound_time + 1e-9
+
+
+def test_at_the_start_of_a_motion_the_rate_may_jump() -> None:
+    """The node lets it, so nothing is gained there by the slope of the rate."""
+    m = motion(0)
+    state, o = state_on(m, 0.0, 0.0), observation(np.zeros((0, 4)))
+    found = second().judge(10.0, o, state, course(0))
+    time, places = worst_run(m, 0.0, 1.0, 0.0, 1.0)
+    assert time > 0.0 and found.reach >= places.max()
 
 
 # ---------------------------------------------------------------- leases
