@@ -49,7 +49,8 @@ class Operator:
         self.outcome = ""
         self.refusals: list[str] = []
         self._asked = -1e9
-        self._started = False
+        self._started = self._begun = self._confirmed = False
+        self._confirm_asked = ""
         self._greeted = False
         self._cleared = 0
         self._question = ("", 0.0)
@@ -60,6 +61,7 @@ class Operator:
         self.status = status.body if status else self.status
         self.safety = safety.body if safety else self.safety
         for reply in self._requests.replies():
+            self._confirmed = self._confirmed or (reply.id == self._confirm_asked and reply.verdict == "done")
             self._note(reply)
         for reply in self._world.replies() if self._world is not None else ():
             self._restock_over = self._restock_over or reply.id == self._restock_asked
@@ -79,12 +81,13 @@ class Operator:
         if reply.verdict in ("rejected", "failed"):
             self.refusals = [*self.refusals[-9:], reply.reason]
 
-    def _ask(self, body: Any, now: float) -> None:
+    def _ask(self, body: Any, now: float) -> str:
+        """Make a request; return its id."""
         if not self._greeted:
             self._requests.request(Hello(PROTOCOL_VERSION, "observer", self._person), now)
             self._greeted = True
-        self._requests.request(body, now)
         self._asked = now
+        return self._requests.request(body, now)
 
     def _attend(self, now: float, status: CellStatus) -> None:
         self._answer(now, status)
@@ -102,13 +105,18 @@ class Operator:
             else:
                 self.outcome = "Aborted"
         elif status.state == "Stopped" and not self._started and self._sighted():
-            if self._confirm and self._unconfirmed():
-                self._ask(ConfirmClear(self._person), now)
+            if self._confirm and not self._confirmed:
+                # Whatever the supervisor says at this moment: only the answer tells that it was heard.
+                self._confirm_asked = self._ask(ConfirmClear(self._person), now)
             else:
                 self._ask(Command("Reset", self._person), now)
         elif status.state == "Idle":
             self._start_world(now)
             self._ask(Command("Start", self._person), now)
+            self._begun = True
+        elif self._begun and status.state in ("Held", "Aborted"):
+            # It went wrong before anybody saw it start.
+            self.outcome = status.state
         elif status.state in ("Starting", "Execute"):
             self._started = True
             self._start_world(now)
@@ -116,9 +124,6 @@ class Operator:
     def _sighted(self) -> bool:
         """Has the supervisor seen a first picture?"""
         return self.safety is not None and self.safety.oldest_exposure >= 0.0
-
-    def _unconfirmed(self) -> bool:
-        return self.safety is not None and "confirmed" in self.safety.reason
 
     def _answer(self, now: float, status: CellStatus) -> None:
         question = status.question
