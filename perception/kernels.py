@@ -6,8 +6,9 @@ Depth pictures are uint16 millimetres along the optical axis, 0 = invalid. Inval
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cell.compiled import njit
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from perception.kernels import distance2_to_segment
 
 F64 = NDArray[np.float64]

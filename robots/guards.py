@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots import kinematics
 from robots.config import KeepOutBox, KeepOutPlane
 from robots.contract import PartGeometry

@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from cell.compiled import njit
 from robots.contract import AcceptedMotion, Move
 from robots.dynamics import braking_torque_bound
 from robots.model import RobotModel

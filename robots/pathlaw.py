@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots import kinematics
 from robots.kinematics import Chain
 from robots.model import RobotModel

@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots.config import RobotConfig
 from robots.contract import DriverInfo, DriverState
 from robots.model import RobotModel

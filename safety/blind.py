@@ -10,9 +10,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots.kinematics import Chain, link_frames
 from safety.search import RESOLUTION, People, needed
 

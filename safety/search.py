@@ -12,9 +12,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots.kinematics import Chain
 from robots.motion import spline_at
 from safety.braking import Brakes, Course, Falls, above, coming_down, falls_ahead, held

@@ -9,9 +9,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots.kinematics import Chain, link_frames
 from robots.motion import spline_at
 from safety.kernels import Sweep

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cell.compiled import njit
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]

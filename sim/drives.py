@@ -10,9 +10,9 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots.contract import Setpoint
 
 Vector = NDArray[np.float64]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cell.compiled import njit
 from sim.arms import ArmSpec, cache_dir
 
 F64 = NDArray[np.float64]

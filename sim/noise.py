@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.special import ndtri
+
+from cell.compiled import njit
 
 F32 = NDArray[np.float32]
 NATIVE_WIDTH = 848

@@ -7,9 +7,9 @@ camera, only the arm, the parts and the people are drawn over a copy of it, and 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots.workcell import Workcell
 from sim.arms import ArmSpec
 from sim.contract import PartPose, Scene

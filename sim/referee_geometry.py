@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pybullet as p
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
+from cell.compiled import njit
 from sim.body import Body, skin
 from sim.human_shape import segments
 from sim.linkage import Linkage, box_mesh, link_poses

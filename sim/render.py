@@ -6,10 +6,10 @@ import functools
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from cell.compiled import njit
 from robots.workcell import PartType, Workcell
 from sim.arms import ArmSpec
 from sim.body import load_body, skin

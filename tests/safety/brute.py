@@ -12,9 +12,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from cell.compiled import njit
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.rates import RateLimits, rate_step
