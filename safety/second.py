@@ -35,8 +35,10 @@ LONGEST = 1.2
 """Longest sweep that is looked at, nominal s; a limit that entails more is not admissible."""
 PATH_TOLERANCE = 0.05
 """An arm with a joint farther than this from its path is not on it, rad."""
-OVERSPEED = 1.25
+OVERSPEED = 1.4
 """An arm that is measured to be this much faster than its motion at full rate is not under control."""
+SLOW = 0.5
+"""Where the motion is slower than this at full rate, measured speeds say nothing about the rate, rad/s."""
 LAG = (0.0, 0.02, 0.04, 0.06)
 """Measured speeds can be so old against the progress, nominal s."""
 LONGEST_STOP = 3.0
@@ -113,8 +115,13 @@ class SecondMonitor:
         down = self._rates.slope_down
         return Course(motion, np.array(m.v_max), np.array(m.a_max), np.array(m.tau_max), m.torque, down)
 
-    def judge(self, now: float, observation: Observation, state: RobotState, course: Course | None) -> Verdict:
-        """Return the largest admissible limit on `course` (None: the arm has no motion; it may be jogged)."""
+    def judge(
+        self, now: float, observation: Observation, state: RobotState, course: Course | None, measured: bool = True
+    ) -> Verdict:
+        """Return the largest admissible limit on `course` (None: the arm has no motion; it may be jogged).
+
+        measured: the measured speed counts too, where it is higher than the commanded one.
+        """
         data = observation.balls
         if len(data) % 16:
             return refused("second channel: the list of points is torn")
@@ -131,7 +138,7 @@ class SecondMonitor:
         try:
             if course is None:
                 return self._manual(now, balls, state, horizon, age)
-            return self._on_course(now, balls, state, course, horizon, age)
+            return self._on_course(now, balls, state, course, horizon, age, measured)
         except ArmError as error:
             return refused(f"second channel: {error}")
 
@@ -152,9 +159,9 @@ class SecondMonitor:
     # ------------------------------------------------------------ with a path
 
     def _on_course(
-        self, now: float, balls: Array, state: RobotState, course: Course, horizon: float, age: float
+        self, now: float, balls: Array, state: RobotState, course: Course, horizon: float, age: float, measured: bool
     ) -> Verdict:
-        speed = self._measured_rate(state, course)
+        speed = self._measured_rate(state, course) if measured else 0.0
         if speed > OVERSPEED:
             return refused("second channel: the arm is faster than its motion")
         q = np.array(state.q)
@@ -213,7 +220,7 @@ class SecondMonitor:
         First with every doubt in its favour (no reserve for braking, ticks, or between the places looked at): below 0
         the limit was too permissive. Then as this channel itself decides: below 0 it would have granted less.
         """
-        strict = self.judge(state.t, observation, state, course)
+        strict = self.judge(state.t, observation, state, course, measured=False)
         if not strict.by_separation:
             return None
         balls = np.frombuffer(observation.balls, "<f4").reshape(-1, 4).astype(np.float64)
@@ -236,7 +243,7 @@ class SecondMonitor:
         for behind in LAG:
             along = course.speed(state.progress - behind)
             square = float(along @ along)
-            least = min(least, float(along @ dq) / square if square > 0.04 else 0.0)
+            least = min(least, float(along @ dq) / square if square > SLOW * SLOW else 0.0)
         return least
 
     def _quickest_stop(self, limit: float, case: _Case, course: Course) -> tuple[float, float]:
