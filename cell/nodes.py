@@ -112,7 +112,7 @@ def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node
     model = model_of(session)
     limits = session.cell.config.robot.rate_limits.limits
     monitor = build_monitor(session.method, session.safety, model, limits, session.reach)
-    core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot)
+    core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
 
 
@@ -165,7 +165,9 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         issuers = tuple(session.cell.config.robot.leases.issuers)
         about = {"safety": session.safety.model_dump_json(), "robot": session.cell.config.robot.model_dump_json()}
         about["fingerprint"] = session.file.fingerprint
-        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, about=about)
+        # Live, the newest value of a topic is all there is: the recorder reads as often as the supervisor writes.
+        period = session.safety.reaction.monitor_period if session.file.mode == "live" else 0.02
+        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, period=period, about=about)
     from cell.session import SessionError
 
     raise SessionError(f"there is no node {name!r}; there are {', '.join(session.node_names)}")

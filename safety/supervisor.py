@@ -34,13 +34,20 @@ class SupervisorCore:
     """Holds the newest inputs, the accepted motion and the restart rule. One instance per robot, one thread."""
 
     def __init__(
-        self, config: SafetyConfig, monitor: AnyMonitor, model: RobotModel, fingerprint: str, boot: int
+        self,
+        config: SafetyConfig,
+        monitor: AnyMonitor,
+        model: RobotModel,
+        fingerprint: str,
+        boot: int,
+        simulation_only: bool = True,
     ) -> None:
         self._config = config
         self._monitor = monitor
         self._model = model
         self._fingerprint = fingerprint
         self._boot = boot
+        self._simulation_only = simulation_only
         self._observation: Observation | None = None
         self._state: RobotState | None = None
         self._motion: Motion | None = None
@@ -171,5 +178,5 @@ class SupervisorCore:
             oldest_exposure=o.oldest_exposure if o is not None else -1.0,
             cycle_time=0.0,
             fingerprint=self._fingerprint,
-            simulation_only=True,
+            simulation_only=self._simulation_only,
         )
