@@ -9,14 +9,17 @@ from cell.clock import Clock
 from cell.session import ARM, CONTROLLER, LEDGER, PERCEPTION, RECORDER, SUPERVISOR, WORLD, Session, entry_point
 from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
+from robots.description import load_description
 from robots.leases import LeaseRules
 from robots.model import RobotModel
 from safety.contract import SECOND
 from safety.methods import build_monitor
 from safety.node import SupervisorNode
 from safety.second import SecondMonitor
+from safety.second_arm import ArmGeometry
 from safety.second_core import SecondCore
 from safety.second_node import SecondNode
+from safety.selftest import SelfTest
 from safety.supervisor import SupervisorCore
 
 PERCEPTION_PERIOD = 0.004
@@ -112,7 +115,8 @@ def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node
     model = model_of(session)
     limits = session.cell.config.robot.rate_limits.limits
     monitor = build_monitor(session.method, session.safety, model, limits, session.reach)
-    core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only)
+    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if session.method == "exact" else None
+    core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only, test)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
 
 

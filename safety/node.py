@@ -19,7 +19,7 @@ class SupervisorNode:
     def __init__(self, ports: Ports, core: SupervisorCore, key: bytes, period: float, clock: Clock) -> None:
         self.name = SUPERVISOR
         self.period = period
-        self._core = core
+        self.core = core
         self._key = key
         self._clock = clock
         self._observations: Subscriber[Observation] = ports.subscriber(TOPIC_OBSERVATION, Observation)
@@ -31,15 +31,15 @@ class SupervisorNode:
 
     def warm_up(self) -> None:
         """Load the compiled kernels before the clock runs."""
-        self._core.warm_up()
+        self.core.warm_up()
 
     def step(self, now: float) -> None:
         """One monitor cycle."""
         motion = self._motions.take()
         if motion is not None:
-            self._core.accept_motion(motion.body)
+            self.core.accept_motion(motion.body)
         observation, state = self._observations.take(), self._states.take()
-        out = self._core.step(now, observation.body if observation else None, state.body if state else None)
+        out = self.core.step(now, observation.body if observation else None, state.body if state else None)
         self._leases.send(sign_lease(out.lease, self._key), now)
         took = self._clock.now() - now
         self._status.send(msgspec.structs.replace(out.status, cycle_time=max(0.0, took)), now)

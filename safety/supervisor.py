@@ -13,6 +13,7 @@ from safety.config import SafetyConfig
 from safety.contract import SUPERVISOR, SafetyStatus
 from safety.methods import AnyMonitor
 from safety.monitor import Decision, refuse
+from safety.selftest import SelfTest
 
 LEAST_LIMIT = 0.02
 """Below this rate the arm would only creep: it stops instead."""
@@ -41,13 +42,16 @@ class SupervisorCore:
         fingerprint: str,
         boot: int,
         simulation_only: bool = True,
+        selftest: SelfTest | None = None,
     ) -> None:
+        """`selftest` None: the monitor is not tested by phantoms (comparisons of methods)."""
         self._config = config
-        self._monitor = monitor
+        self.monitor = monitor
         self._model = model
         self._fingerprint = fingerprint
         self._boot = boot
         self._simulation_only = simulation_only
+        self._selftest = selftest
         self._observation: Observation | None = None
         self._state: RobotState | None = None
         self._motion: Motion | None = None
@@ -58,7 +62,7 @@ class SupervisorCore:
 
     def warm_up(self) -> None:
         """Load the compiled kernels."""
-        self._monitor.warm_up()
+        self.monitor.warm_up()
         rest = (self._model.q_lower + self._model.q_upper) / 2
         Motion.from_samples(self._model, "warm-up", 0.01, [rest, rest, rest])
 
@@ -78,9 +82,12 @@ class SupervisorCore:
             self._observation = observation
         if state is not None:
             self._state = state
-        decision, restartable = self._judge(now)
-        restartable = restartable and not self._refused_for_long(now, decision)
         events: list[tuple[str, dict[str, object]]] = []
+        decision, restartable = self._judge(now, self._observation)
+        if decision.required >= 0.0 and not self._tested(now, events):
+            assert self._selftest is not None
+            decision, restartable = refuse(self._selftest.failed, decision.progress_from), False
+        restartable = restartable and not self._refused_for_long(now, decision)
         limit, reason = self._restart_rule(now, decision, events)
         self._seq += 1
         return Output(
@@ -95,9 +102,24 @@ class SupervisorCore:
         self._refused_since = min(self._refused_since, now)
         return now - self._refused_since > DEAD_AFTER
 
-    def _judge(self, now: float) -> tuple[Decision, bool]:
+    def _tested(self, now: float, events: list[tuple[str, dict[str, object]]]) -> bool:
+        """Try the phantoms that are due; False once one was not seen."""
+        test, o, s = self._selftest, self._observation, self._state
+        if test is None or o is None or s is None:
+            return True
+        before = test.complete
+        for _ in range(test.due(now) if not test.failed else 0):
+            phantom = test.phantom(o, s)
+            if not test.judge(phantom, self._judge(now, phantom.observation)[0], now):
+                events.append(("safety.self_test_failed", {"reason": test.failed}))
+                break
+        if test.complete and not before:
+            events.append(("safety.self_test_passed", {}))
+        return not test.failed
+
+    def _judge(self, now: float, o: Observation | None) -> tuple[Decision, bool]:
         """Return the decision and whether the arm may go on by itself once separation allows it."""
-        o, s = self._observation, self._state
+        s = self._state
         if o is None or s is None:
             return refuse("waiting for the first observation and robot state"), True
         age = now - o.oldest_exposure
@@ -114,7 +136,7 @@ class SupervisorCore:
             return refuse(f"robot state is {(now - s.t) * 1e3:.0f} ms old", s.progress), True
         if s.motion_id and (self._motion is None or self._motion.motion_id != s.motion_id):
             return refuse("the accepted motion is not known yet", s.progress), True
-        return self._monitor.cycle(now, o, s, self._motion if s.motion_id else None), True
+        return self.monitor.cycle(now, o, s, self._motion if s.motion_id else None), True
 
     def _restart_rule(
         self, now: float, decision: Decision, events: list[tuple[str, dict[str, object]]]

@@ -30,6 +30,7 @@ from cell.options import RunOptions
 from cell.session import ARM, OPERATOR, SUPERVISOR, WORLD, Session, new_session
 from robots.contract import RobotState
 from robots.motion import Motion
+from safety.contract import SECOND
 
 BESIDE = {"position": [1.35, -0.9], "yaw_deg": 150}
 """Where the person stands: near enough to slow the arm of the demo cell, too far to stop it."""
@@ -151,7 +152,7 @@ class _Cell:
 
     def _again(self, name: str) -> Callable[[int], Node]:
         def make(boot: int) -> Node:
-            topics = {SUPERVISOR: ["arm.lease.supervisor", "safety.status"]}
+            topics = {SUPERVISOR: ["arm.lease.supervisor", "safety.status"], SECOND: ["arm.lease.second_channel"]}
             self._hub.leave(topics.get(name, []))
             return build(name, self.session, self._hub.ports(name, boot), self._clock, boot)
 

@@ -62,10 +62,11 @@ class Process(Strict):
     """What happens to a node."""
 
     name: Annotated[str, Field(min_length=1)]
-    do: Literal["kill", "pause", "slow", "clock", "restart", "disk_full"]
+    do: Literal["kill", "pause", "slow", "clock", "restart", "disk_full", "monitor_stuck", "monitor_blind"]
     """kill: it never runs again; pause: not while the fault lasts; slow: every 40th time; clock: its clock is off by
     `by` s; restart: a new one starts at once; disk_full: no file of the
-    process can grow."""
+    process can grow; monitor_stuck: the monitor goes on giving its last answer; monitor_blind: it knows nothing of the
+    arm's last link."""
     by: Annotated[float, Field(ge=-10.0, le=10.0)] = 0.0
 
 
