@@ -160,7 +160,7 @@ def faults(
     """Inject faults into the moving twin and measure what becomes of the arm.
 
     Every interface in turn: lost, late, repeated, swapped, forged and senseless messages, killed and frozen nodes,
-    wrong clocks, silent drives, covered cameras, a full disk. Takes about four minutes.
+    wrong clocks, silent drives, covered cameras, a full disk. Takes about five minutes.
 
     Exit code 1 if a fault is not handled within its bound.
 
