@@ -41,6 +41,9 @@ class SelfTest:
     """Says when a test is due, makes the phantom, judges the answer. One instance per supervisor."""
 
     def __init__(self, arm: ArmGeometry) -> None:
+        """Raises ValueError for an arm without links: a test of nothing would pass."""
+        if not arm.names:
+            raise ValueError("the arm has no links to put a phantom into")
         self._arm = arm
         self._next = 0
         self._due = -math.inf
@@ -66,8 +69,8 @@ class SelfTest:
 
     def judge(self, phantom: Phantom, answer: Decision, now: float) -> bool:
         """Was the phantom seen and the arm stopped?"""
-        # Not `>`: an answer that is no number fails too.
-        seen = answer.separation <= phantom.deepest
+        # A refusal (required < 0) has seen nothing; and an answer that is no number compares as not seen.
+        seen = answer.required >= 0.0 and answer.separation <= phantom.deepest
         if not (seen and answer.limit == 0.0):
             self.failed = (
                 f"self-test failed: a phantom in {phantom.link} was answered with limit {answer.limit:.2f} at "

@@ -12,7 +12,7 @@ from robots.description import load_description
 from robots.motion import Motion
 from robots.rates import DEFAULT_LIMITS
 from safety.methods import AnyMonitor
-from safety.monitor import Decision, Monitor
+from safety.monitor import Decision, Monitor, refuse
 from safety.second_arm import ArmGeometry
 from safety.selftest import PERIOD, RADIUS, SelfTest
 from safety.supervisor import SupervisorCore
@@ -105,3 +105,20 @@ def test_an_answer_that_is_no_number_fails() -> None:
     phantom = test.phantom(seen(10.0, NOBODY), arm(m, 10.0, 0.5))
     answer = Changed().cycle(10.0, phantom.observation, arm(m, 10.0, 0.5), m)
     assert not test.judge(phantom, answer._replace(separation=float("nan")), 10.0)
+
+
+@pytest.mark.requirement("SAF-07")
+def test_a_refusal_has_not_seen_the_phantom() -> None:
+    test = SelfTest(ArmGeometry(DESCRIPTION, model().tool_name))
+    m = motion(0)
+    phantom = test.phantom(seen(10.0, NOBODY), arm(m, 10.0, 0.5))
+    assert not test.judge(phantom, refuse("nothing can be said"), 10.0)
+    assert test.judge(phantom, Changed().cycle(10.0, phantom.observation, arm(m, 10.0, 0.5), m), 10.0)
+
+
+@pytest.mark.requirement("SAF-07")
+def test_an_arm_without_links_cannot_be_tested() -> None:
+    nothing = ArmGeometry(DESCRIPTION, model().tool_name)
+    nothing.names = ()
+    with pytest.raises(ValueError, match="no links"):
+        SelfTest(nothing)
