@@ -345,7 +345,7 @@ class ZoneMap:
         self._elsewhere = STRICTEST.index(fallback)
         # Zones that cover everything leave an elsewhere only to balls that touch none of them.
         self._covering = bool(config.volumes) and config.elsewhere is None
-        self._planes = [_planes(z) for z in self._zones]
+        self._planes = [zone_planes(z) for z in self._zones]
         self.keep_out = (
             tuple(z for z in config.members(set_name) if z.method(mode) == "keep_out") if config.volumes else ()
         )
@@ -379,7 +379,7 @@ class ZoneMap:
         return code, zone
 
 
-def _planes(zone: Zone) -> tuple[Array, Array]:
+def zone_planes(zone: Zone) -> tuple[Array, Array]:
     """Outward unit normals (m, 3) and offsets (m,) of the prism: inside where normals @ x <= offsets."""
     normals, offsets = [], []
     for a, b in _edges(zone.outline):
