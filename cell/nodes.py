@@ -12,6 +12,7 @@ from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.description import load_description
 from robots.leases import LeaseRules
 from robots.model import RobotModel
+from safety.config import contact_limits
 from safety.contract import SECOND
 from safety.methods import build_monitor
 from safety.node import SupervisorNode
@@ -114,15 +115,18 @@ def _perception(session: Session, ports: Ports) -> Node:
 def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:
     model = model_of(session)
     limits = session.cell.config.robot.rate_limits.limits
-    monitor = build_monitor(session.method, session.safety, model, limits, session.reach)
-    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if session.method == "exact" else None
+    contact = contact_limits(session.safety, session.cell.safety_path)
+    monitor = build_monitor(session.method, session.safety, model, limits, session.reach, contact)
+    exact = session.method in ("exact", "ssm_contact")
+    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if exact else None
     core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only, test)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
 
 
 def _second(session: Session, ports: Ports, boot: int) -> Node:
     model = model_of(session)
-    monitor = SecondMonitor(session.safety, model, session.cell.config.robot.rate_limits.limits)
+    contact = contact_limits(session.safety, session.cell.safety_path)
+    monitor = SecondMonitor(session.safety, model, session.cell.config.robot.rate_limits.limits, contact)
     core = SecondCore(session.safety, monitor, session.file.fingerprint, boot)
     return SecondNode(ports, core, monitor, model, session.key, session.safety.reaction.monitor_period)
 
@@ -169,6 +173,7 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         issuers = tuple(session.cell.config.robot.leases.issuers)
         about = {"safety": session.safety.model_dump_json(), "robot": session.cell.config.robot.model_dump_json()}
         about["fingerprint"] = session.file.fingerprint
+        about["contact_limits"] = contact_limits(session.safety, session.cell.safety_path).model_dump_json()
         # Live, the newest value of a topic is all there is: the recorder reads as often as the supervisor writes.
         period = session.safety.reaction.monitor_period if session.file.mode == "live" else 0.02
         return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, period=period, about=about)

@@ -142,13 +142,15 @@ class ZoneConfig(Strict):
     sets: dict[Name, Annotated[list[Name], Field(min_length=1)]] = {}
     """Names of the zones in force together; left out: one set, `default`, of all zones."""
     phases: dict[Name, Name] = {}
-    """Recipe phase -> set; phases not named use `default`."""
+    """Recipe phase (`operation.skill`, such as `fill.place`, or a whole `operation`) -> set; phases not named use
+    `default`. Motions that belong to no phase have no set: then all that is strict in any of them holds."""
     elsewhere: Literal["stop", "ssm"] | None = None
     """What holds outside all zones; left out: the zones must cover everything."""
 
     def set_of(self, phase: str) -> str:
         """The set in force in a phase."""
-        return self.phases.get(phase, DEFAULT_SET)
+        named = (phase, phase.rpartition(".")[0])
+        return next((self.phases[one] for one in named if one in self.phases), DEFAULT_SET)
 
     def members(self, name: str) -> tuple[Zone, ...]:
         """Zones of a set. Raises KeyError."""

@@ -164,14 +164,16 @@ class Zoning:
     def rule(self, observation: Observation, balls: F32, phase: str, mode: Mode) -> Ruling:
         """Apply the zones to the balls (n * 4,) of an observation."""
         name = self.set_for(phase)
-        if name is None:
-            stop, slowest = "", math.inf
-            for (_, of_mode), found in self._sets.items():
-                if of_mode == mode:
-                    one = _ruled(found, observation.seen, balls)
-                    stop, slowest = stop or one.stop, min(slowest, one.slowest)
-            return Ruling(balls, _NOBODY, stop, slowest)
-        return _ruled(self._sets[name, mode], observation.seen, balls)
+        if name is not None:
+            found = _ruled(self._sets[name, mode], observation.seen, balls)
+            # What perception or a test has reservations about is no ground for touching anybody.
+            return found._replace(zone=_NOBODY) if observation.reason else found
+        stop, slowest = "", math.inf
+        for (_, of_mode), arrays in self._sets.items():
+            if of_mode == mode:
+                one = _ruled(arrays, observation.seen, balls)
+                stop, slowest = stop or one.stop, min(slowest, one.slowest)
+        return Ruling(balls, _NOBODY, stop, slowest)
 
     def terrain(self, ruling: Ruling, chain: Chain, fixed: int, held: PartGeometry | None, motion: Motion,
                 progress: float, mode: Mode) -> Terrain:  # fmt: skip
