@@ -6,6 +6,7 @@ from typing import Any
 
 from cell.bus.ports import Node, Ports
 from cell.clock import Clock
+from cell.contact_truth import contact_truth
 from cell.session import ARM, CONTROLLER, LEDGER, PERCEPTION, RECORDER, SUPERVISOR, WORLD, Session, entry_point
 from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
@@ -61,7 +62,9 @@ def _robot_block(session: Session) -> dict[str, Any]:
 def _referee(session: Session) -> dict[str, Any]:
     """Plain numbers for the referee, from the safety configuration."""
     s = session.safety
-    return {"human_speed": s.human.slow, "human_speed_near": s.human.fast, "reaction": s.reaction.total}
+    numbers = {"human_speed": s.human.slow, "human_speed_near": s.human.fast, "reaction": s.reaction.total}
+    limits = contact_limits(s, session.cell.safety_path)
+    return {**numbers, **contact_truth(s, limits, model_of(session), session.cell.config.workcell)}
 
 
 def _world(session: Session, ports: Ports, clock: Clock) -> Node:
