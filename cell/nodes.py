@@ -13,6 +13,7 @@ from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.description import load_description
 from robots.leases import LeaseRules
 from robots.model import RobotModel
+from safety.clamping import fixed_boxes
 from safety.config import contact_limits
 from safety.contract import SECOND
 from safety.methods import build_monitor
@@ -119,7 +120,9 @@ def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node
     model = model_of(session)
     limits = session.cell.config.robot.rate_limits.limits
     contact = contact_limits(session.safety, session.cell.safety_path)
-    monitor = build_monitor(session.method, session.safety, model, limits, session.reach, contact)
+    workcell = session.cell.config.workcell
+    fixed = fixed_boxes(workcell.fixtures, workcell.floor)
+    monitor = build_monitor(session.method, session.safety, model, limits, session.reach, contact, fixed)
     exact = session.method in ("exact", "ssm_contact")
     test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if exact else None
     core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only, test)
@@ -129,7 +132,8 @@ def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node
 def _second(session: Session, ports: Ports, boot: int) -> Node:
     model = model_of(session)
     contact = contact_limits(session.safety, session.cell.safety_path)
-    monitor = SecondMonitor(session.safety, model, session.cell.config.robot.rate_limits.limits, contact)
+    cell = session.cell.config
+    monitor = SecondMonitor(session.safety, model, cell.robot.rate_limits.limits, contact, cell.workcell)
     core = SecondCore(session.safety, monitor, session.file.fingerprint, boot)
     return SecondNode(ports, core, monitor, model, session.key, session.safety.reaction.monitor_period)
 
@@ -176,6 +180,7 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         issuers = tuple(session.cell.config.robot.leases.issuers)
         about = {"safety": session.safety.model_dump_json(), "robot": session.cell.config.robot.model_dump_json()}
         about["fingerprint"] = session.file.fingerprint
+        about["workcell"] = session.cell.config.workcell.model_dump_json()
         about["contact_limits"] = contact_limits(session.safety, session.cell.safety_path).model_dump_json()
         # Live, the newest value of a topic is all there is: the recorder reads as often as the supervisor writes.
         period = session.safety.reaction.monitor_period if session.file.mode == "live" else 0.02

@@ -13,6 +13,7 @@ from robots.contract import RobotState
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.rates import RateLimits
+from safety.clamping import Fixed
 from safety.config import SafetyConfig
 from safety.contact import ContactLimits
 from safety.monitor import Decision, Monitor
@@ -118,10 +119,10 @@ def _with_limit(decision: Decision, limit: float, reason: str, motion: Motion) -
 
 def build_monitor(
     method: Method, config: SafetyConfig, model: RobotModel, limits: RateLimits, reach: float = 0.0,
-    contact: ContactLimits | None = None,
+    contact: ContactLimits | None = None, fixed: Fixed | None = None,
 ) -> AnyMonitor:  # fmt: skip
-    """Return the monitor of a method; `reach` as in `StaticZone`, `contact` as in `Monitor`."""
-    exact = Monitor(config, model, limits, contact)
+    """Return the monitor of a method; `reach` as in `StaticZone`, `contact` and `fixed` as in `Monitor`."""
+    exact = Monitor(config, model, limits, contact, fixed)
     if method == "static_zone":
         return StaticZone(exact, config, reach)
     if method == "constant_speed":

@@ -29,6 +29,7 @@ from robots.rates import RateLimits
 from safety import search
 from safety.blind import Jogging, blind_limit
 from safety.braking import Brakes, Course
+from safety.clamping import Fixed
 from safety.config import SafetyConfig
 from safety.contact import ContactLimits
 from safety.contract import SeparationTerms
@@ -76,11 +77,14 @@ class Monitor:
     """The calculation, with its scratch arrays. Holds no state from cycle to cycle."""
 
     def __init__(
-        self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None
-    ) -> None:
+        self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
+        fixed: Fixed | None = None,
+    ) -> None:  # fmt: skip
         """Capsules of the base, which cannot move, are left out. Raises ValueError unless they come first.
 
-        contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names some).
+        contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names
+        some).
+        fixed: what somebody can be clamped against; left out: they can be everywhere.
         """
         self._model = model
         base = np.asarray(model.chain.owner) == 0
@@ -96,17 +100,19 @@ class Monitor:
         self._brakes = Brakes(limits.slope_up, limits.slope_down, limits.jerk, reaction.tick, reaction.drive_delay)
         self._jog_speed = JOINT_SHARE * model.v_max
         self._jog_acceleration = JOINT_SHARE * model.a_max
-        self._zoning = Zoning(config, model, contact) if config.zones.volumes else None
+        self._zoning = Zoning(config, model, contact, fixed) if config.zones.volumes else None
         self._open = open_terrain()
         self._q = np.empty(model.dof)
         links = len(model.chain.owner) - self._fixed
         self._scratch = {n: _Scratch(n, ROOM) for n in (links, links + 1)}
 
-    def cycle(self, now: float, observation: Observation, state: RobotState, motion: Motion | None) -> Decision:
+    def cycle(
+        self, now: float, observation: Observation, state: RobotState, motion: Motion | None, ceiling: float = 1.0
+    ) -> Decision:
         """Return the limit for the motion `state` is on.
 
         motion: the accepted motion named by `state.motion_id`, or None if the arm has none (it then stands or is
-        jogged).
+        jogged). ceiling: no older lease on this motion that can still be obeyed permits more.
         """
         if len(observation.balls) % 16:
             return refuse("the observation's points are not whole", state.progress)
@@ -141,7 +147,7 @@ class Monitor:
             terrain = self._open
             if self._zoning is not None and ruling is not None:
                 terrain = self._zoning.terrain(ruling, chain, self._fixed, state.held, motion, progress, state.mode)
-            course = Course(progress, state.rate, state.rate_slope, horizon, obeyed)
+            course = Course(progress, state.rate, state.rate_slope, horizon, obeyed, ceiling)
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
             found = search.decide(
                 balls, chain, self._fixed, self._q, course, path, self._brakes, people, terrain,
@@ -164,7 +170,7 @@ class Monitor:
         path = Path(np.tile(rest, (3, 1)), np.zeros((3, dof)), np.full(3, 8.0), 0.01)
         balls = np.frombuffer(np.ones(4, "<f4").tobytes(), "<f4")
         people = People(self._human.slow, self._human.fast, self._fixed_terms, 0.1)
-        course = Course(0.0, 0.5, 0.0, 0.1, 0.01)
+        course = Course(0.0, 0.5, 0.0, 0.1, 0.01, 1.0)
         self._q[:] = rest
         scratch = self._scratch[len(self._model.chain.owner) - self._fixed]
         search.decide(

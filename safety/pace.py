@@ -21,7 +21,7 @@ from safety.stations import Path, levers
 F64 = NDArray[np.float64]
 PIECE = 0.0025
 """Longest nominal time of a piece, s."""
-SPAN = 2.2
+SPAN = 1.7
 """So much of a motion is worked out at a time, nominal s."""
 RISE = 1.02
 """The inertia of the arm changes by less than this factor between two samples of a path."""

@@ -25,6 +25,7 @@ from robots.description import load_description
 from robots.jogging import JOINT_SHARE
 from robots.model import RobotModel
 from robots.rates import RateLimits
+from robots.workcell import Workcell
 from safety.config import SafetyConfig
 from safety.contact import ContactLimits
 from safety.second_arm import ArmError, ArmGeometry, Course
@@ -103,11 +104,14 @@ class SecondMonitor:
     """The calculation. Holds nothing from call to call but where the links are along the present motion."""
 
     def __init__(
-        self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None
-    ) -> None:
+        self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
+        workcell: Workcell | None = None,
+    ) -> None:  # fmt: skip
         """`model` gives name, joint limits and torques; where its links are is calculated anew. Raises ArmError.
 
-        contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names some).
+        contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names
+        some).
+        workcell: what somebody can be clamped against; left out: they can be everywhere.
         """
         self._config = config
         self._arm = ArmGeometry(load_description(model.name), model.tool_name)
@@ -115,7 +119,7 @@ class SecondMonitor:
         self._rates = limits
         self._sweep: Sweep | None = None
         self._fixed = config.intrusion + config.Z_d + config.Z_r
-        self._zones = SecondZones(config, model, self._arm, contact) if config.zones.volumes else None
+        self._zones = SecondZones(config, model, self._arm, contact, workcell) if config.zones.volumes else None
 
     def course(self, motion: AcceptedMotion) -> Course:
         """Prepare a motion. Raises ArmError."""
@@ -124,11 +128,13 @@ class SecondMonitor:
         return Course(motion, np.array(m.v_max), np.array(m.a_max), np.array(m.tau_max), m.torque, down)
 
     def judge(
-        self, now: float, observation: Observation, state: RobotState, course: Course | None, measured: bool = True
-    ) -> Verdict:
+        self, now: float, observation: Observation, state: RobotState, course: Course | None, measured: bool = True,
+        held: float = 1.0,
+    ) -> Verdict:  # fmt: skip
         """Return the largest admissible limit on `course` (None: the arm has no motion; it may be jogged).
 
-        measured: the measured speed counts too, where it is higher than the commanded one.
+        measured: the measured speed counts too, where it is higher than the commanded one. held: no lease before this
+        one that can still be obeyed grants more.
         """
         data = observation.balls
         if len(data) % 16:
@@ -148,7 +154,7 @@ class SecondMonitor:
             if course is None:
                 verdict = self._manual(now, people, state, horizon, age)
             else:
-                verdict = self._on_course(now, people, state, course, horizon, age, measured)
+                verdict = self._on_course(now, people, state, course, horizon, age, measured, held)
         except ArmError as error:
             return refused(f"second channel: {error}")
         if people.stop and verdict.by_separation:
@@ -162,7 +168,9 @@ class SecondMonitor:
         found = self._zones.sort(balls, observation.seen, course.phase if course is not None else "", state.mode)
         if observation.reason:
             # A reservation about what is seen is no ground for touching anybody.
-            return found._replace(free=np.concatenate([found.free, *(some for _, some in found.touchable)]), touchable=())
+            return found._replace(
+                free=np.concatenate([found.free, *(some for _, some in found.touchable)]), touchable=()
+            )
         return found
 
     def _plausible(self, state: RobotState) -> bool:
@@ -182,8 +190,9 @@ class SecondMonitor:
     # ------------------------------------------------------------ with a path
 
     def _on_course(
-        self, now: float, people: Sorted, state: RobotState, course: Course, horizon: float, age: float, measured: bool
-    ) -> Verdict:
+        self, now: float, people: Sorted, state: RobotState, course: Course, horizon: float, age: float, measured: bool,
+        held: float,
+    ) -> Verdict:  # fmt: skip
         speed = self._measured_rate(state, course) if measured else 0.0
         if speed > OVERSPEED:
             return refused("second channel: the arm is faster than its motion")
@@ -192,9 +201,10 @@ class SecondMonitor:
             return refused("second channel: the arm is not on its path")
         # Until this verdict reaches the node the arm may still speed up under the one before.
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
-        rate = min(max(1.0, speed), max(state.rate, speed) + self._rates.slope_up * delay)
+        top = max(held, state.rate, speed)
+        rate = min(top, max(state.rate, speed) + self._rates.slope_up * delay)
         if state.progress <= 0.0:
-            rate = max(1.0, rate)  # the path is at rest at its start, so the node lets the rate jump there
+            rate = max(top, rate)  # the path is at rest at its start, so the node lets the rate jump there
         case = _Case(state.progress, rate, state.rate, max(0.0, state.rate_slope), horizon, delay, age)
         left, stop, margin = self._margin(people, state, course, case, STRICT)
         limit = _largest(lambda candidate: margin(candidate) >= 0.0, rate)

@@ -126,8 +126,8 @@ class ArmGeometry:
     def speeds(self, Q: Array, V: Array, held: PartGeometry | None = None) -> Array:
         """Bound (K, m) of the speed of any point of each capsule at joint positions and speeds Q, V (K, dof), m/s.
 
-        A body's velocity field is v(x) = v0 + w x x: summed up joint by joint, taken at both ends of the axis, and on the
-        surface by at most radius times |w| more.
+        A body's velocity field is v(x) = v0 + w x x: summed up joint by joint, taken at both ends of the axis, and on
+        the surface by at most radius times |w| more.
         """
         radii, ends = self._with(held)
         T, w, v0 = np.eye(4), np.zeros((len(Q), 3)), np.zeros((len(Q), 3))
@@ -143,6 +143,11 @@ class ArmGeometry:
             found.append(np.maximum(at[:, 0::2], at[:, 1::2]) + np.linalg.norm(w, axis=1)[:, None] * mine)
             first += len(mine)
         return np.concatenate(found, axis=1)
+
+    @property
+    def carried_by(self) -> tuple[int, ...]:
+        """Number of the joint that moves each capsule, from 1."""
+        return tuple(i + 1 for i, ends in enumerate(self._ends) for _ in range(ends.shape[1] // 2))
 
     def origins(self, q: Array) -> Array:
         """Return a point on each joint's axis (dof, 3) in the base frame."""

@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 
 from robots.contract import PartGeometry
 from robots.model import RobotModel
+from robots.workcell import Workcell
+from safety.clamping import default_gaps
 from safety.config import SafetyConfig
 from safety.contact import ContactLimits, default_limits
 from safety.second_arm import ArmGeometry, Course
+from safety.second_clamps import LAG, Clamps
 from safety.second_sweep import STEP, distances
 from safety.zones import DEFAULT_SET, BoxShape, Mode, Zone
 
 Array = NDArray[np.float64]
 FINE = 4
 """Speeds are worked out at so many instants between two places."""
-LAG = 3
-"""The drives may be so many places behind the progress."""
 WIGGLE = 0.002
 """Speed that may be missed between two instants, beyond what their second difference shows, m/s."""
 INERTIA = 1.03
@@ -36,12 +37,13 @@ TIGHT = 1e-4
 
 
 class _Part(NamedTuple):
-    """Limits of a region of the body: mass, kg; spring, N/m; forces, N."""
+    """Limits of a region of the body: mass, kg; spring, N/m; forces, N; gap in which it is clamped, m."""
 
     mass: float
     spring: float
     transient: float
     held: float
+    width: float
 
 
 class Sorted(NamedTuple):
@@ -60,8 +62,9 @@ class SecondZones:
     """Zones of a configuration. Immutable."""
 
     def __init__(
-        self, config: SafetyConfig, model: RobotModel, arm: ArmGeometry, limits: ContactLimits | None
-    ) -> None:
+        self, config: SafetyConfig, model: RobotModel, arm: ArmGeometry, limits: ContactLimits | None,
+        workcell: Workcell | None,
+    ) -> None:  # fmt: skip
         """Raises ValueError if the configuration names a file of contact limits and none is handed over."""
         if limits is None and config.contact.limits is not None:
             raise ValueError("the safety configuration names a file of contact limits, and none was handed over")
@@ -69,6 +72,7 @@ class SecondZones:
         self._contact = config.contact
         self._limits = limits if limits is not None else default_limits()
         self._model, self._arm = model, arm
+        self._clamps = Clamps(arm, model, workcell) if workcell is not None and config.zones.touching else None
         self._half_mass = 0.5 * math.fsum(float(m) for m in model.bodies.mass) + config.contact.load
 
     def sort(self, balls: Array, seen: int, phase: str, mode: Mode) -> Sorted:
@@ -137,7 +141,10 @@ class SecondZones:
         a0, b0, radii = here
         if not found.touchable:
             return Touch(top, found.slowest, np.empty((0, *half.shape)), ())
-        caps = [self._caps(zone, speed, energy) for zone in found.zones]
+        gaps = np.full(half.shape, -np.inf)
+        if self._clamps is not None:
+            gaps = self._clamps.gaps(course, first, len(a), held, speed, slack)
+        caps = [self._caps(zone, speed, energy, gaps) for zone in found.zones]
         stays = []
         for zone in found.zones:
             off = radii + half * slack + TIGHT
@@ -164,7 +171,7 @@ class SecondZones:
         to the next, and root of twice the kinetic energy (count,), both at rate 1. Without slack: at the places alone.
         """
         begin = first - LAG
-        at = np.arange(begin * FINE, (first + count) * FINE + 1) * (STEP / FINE)
+        at: Array = np.arange(begin * FINE, (first + count) * FINE + 1) * (STEP / FINE)
         speeds = self._arm.speeds(course.positions(at), course.velocities(at), held)
         bend = np.zeros_like(speeds)
         bend[1:-1] = np.abs(speeds[2:] - 2.0 * speeds[1:-1] + speeds[:-2])
@@ -191,7 +198,7 @@ class SecondZones:
         loaded: Array = np.sqrt(energy**2 + self._contact.load * speed[: len(energy)].max(axis=1) ** 2)
         return loaded
 
-    def _caps(self, zone: Zone, speed: Array, energy: Array) -> Array:
+    def _caps(self, zone: Zone, speed: Array, energy: Array, gaps: Array) -> Array:
         """Largest rate (count, m) up to each place at which a touch stays within the limits of a zone's regions."""
         assert zone.contact is not None  # a zone of contact has its assessment
         v = np.maximum(speed, 1e-9)
@@ -202,8 +209,9 @@ class SecondZones:
             part = self._part(region)
             # Free to yield: 1/2 mu v^2 = F^2 / 2k; held: all the work goes into the spring.
             free = work * part.mass * v**2 / (work + part.mass * v**2)
-            for force, energy_in in ((part.transient, free), (part.held, work)):
-                worst = np.minimum(worst, force / np.sqrt(part.spring * energy_in))
+            worst = np.minimum(worst, part.transient / np.sqrt(part.spring * free))
+            narrow = ~(gaps >= part.width)
+            worst = np.where(narrow, np.minimum(worst, part.held / np.sqrt(part.spring * work)), worst)
         rates: Array = np.minimum.accumulate(np.nan_to_num(worst, nan=0.0, posinf=1e9), axis=0)
         return rates
 
@@ -219,7 +227,7 @@ class SecondZones:
                 transient, held = min(transient, (spot.p_T or 0.0) * area / 100.0), min(held, spot.p_QS * area / 100.0)
         if not body.contact:
             transient = held = 0.0
-        return _Part(body.m_H, 1000.0 * body.k, transient, held)
+        return _Part(body.m_H, 1000.0 * body.k, transient, held, default_gaps().width(region))
 
 
 class Touch(NamedTuple):

@@ -147,6 +147,11 @@ class ZoneConfig(Strict):
     elsewhere: Literal["stop", "ssm"] | None = None
     """What holds outside all zones; left out: the zones must cover everything."""
 
+    @property
+    def touching(self) -> bool:
+        """Is there a zone of contact in any set and mode?"""
+        return any("ssm_contact" in (zone.automatic, zone.manual) for zone in self.volumes)
+
     def set_of(self, phase: str) -> str:
         """The set in force in a phase."""
         named = (phase, phase.rpartition(".")[0])

@@ -29,6 +29,7 @@ from robots.contract import PartGeometry
 from robots.kinematics import Chain
 from robots.model import RobotModel
 from robots.motion import Motion
+from safety.clamping import Fixed, default_gaps, gaps_along, pinching_pairs
 from safety.config import SafetyConfig
 from safety.contact import ContactLimits, TouchLimit, default_limits, simplified_mass, touch_limit, touching_rates
 from safety.pace import Pace, pace_of
@@ -128,8 +129,13 @@ def classify(
 class Zoning:
     """The zones of a safety configuration, ready to be asked. Keeps what it has worked out for the motion under way."""
 
-    def __init__(self, config: SafetyConfig, model: RobotModel, limits: ContactLimits | None = None) -> None:
-        """limits: those the configuration names. Raises ValueError if it names some and none are given."""
+    def __init__(
+        self, config: SafetyConfig, model: RobotModel, limits: ContactLimits | None = None, fixed: Fixed | None = None
+    ) -> None:
+        """limits: those the configuration names. Raises ValueError if it names some and none are given.
+
+        fixed: what somebody can be clamped against; left out: they can be everywhere.
+        """
         if limits is None and config.contact.limits is not None:
             raise ValueError("the safety configuration names a file of contact limits, and none was handed over")
         self._config = config.zones
@@ -143,6 +149,11 @@ class Zoning:
             for name in config.zones.sets or {DEFAULT_SET: []}
             for mode in _MODES
         }
+        self._fixed = fixed
+        touching = any(one.touch for one in self._sets.values())
+        self._pairs = (
+            pinching_pairs(model.chain, model.q_lower, model.q_upper) if fixed is not None and touching else None
+        )
         self._pace: tuple[Motion, PartGeometry | None, Pace] | None = None
         self._caps: tuple[Pace, tuple[str, Mode], F64] | None = None
 
@@ -151,6 +162,9 @@ class Zoning:
         rest = np.tile((self._model.q_lower + self._model.q_upper) / 2, (3, 1))
         path = Path(rest, np.zeros_like(rest), np.full(3, 8.0), 0.01)
         pace_of(self._model.chain, fixed, self._model.bodies, path, 0.0, self._load)
+        if self._fixed is not None and self._pairs is not None:
+            still = np.zeros((len(self._model.chain.owner) - fixed, 4))
+            gaps_along(self._model.chain, fixed, path, 0.0, 0.0025, still, self._pairs, self._fixed, 1.0)
         levers(self._model.chain, fixed, np.empty((len(self._model.chain.owner) - fixed, self._model.dof)))
         for found in self._sets.values():
             _ruled(found, 1, np.zeros(4, np.float32))
@@ -188,7 +202,7 @@ class Zoning:
             return _OPEN._replace(
                 top=top, slowest=ruling.slowest, begin=pace.begin, piece=pace.piece, final=pace.final
             )  # fmt: skip
-        caps = self._capped(pace, name, mode)
+        caps = self._capped(pace, name, mode, chain, fixed, motion)
         planes = self._sets[name, mode].contact_planes
         return Terrain(ruling.zone, planes, caps, top, ruling.slowest, pace.begin, pace.piece, pace.final)
 
@@ -213,20 +227,34 @@ class Zoning:
         self._pace = (motion, held, pace)
         return pace
 
-    def _capped(self, pace: Pace, name: str, mode: Mode) -> F64:
+    def _capped(self, pace: Pace, name: str, mode: Mode, chain: Chain, fixed: int, motion: Motion) -> F64:
         if self._caps is not None and self._caps[0] is pace and self._caps[1] == (name, mode):
             return self._caps[2]
-        # Anything that can be touched is taken to be clamped.
-        clamped = np.ones(pace.speed.shape, dtype=bool)
         touch = self._sets[name, mode].touch
+        gaps = self._gaps(pace, chain, fixed, motion, touch)
         caps = np.empty((len(touch), *pace.speed.shape))
         for cap, regions in zip(caps, touch, strict=True):
-            rates = [touching_rates(one, pace.speed, pace.energy, self._mass, clamped) for one in regions]
-            cap[:] = np.min(rates, axis=0)
+            cap[:] = np.inf
+            for one in regions:
+                clamped = ~(gaps >= default_gaps().width(one.region))
+                np.minimum(cap, touching_rates(one, pace.speed, pace.energy, self._mass, clamped), out=cap)
         # A number that is none permits nothing.
         caps[~np.isfinite(caps)] = 0.0
         self._caps = (pace, (name, mode), caps)
         return caps
+
+    def _gaps(
+        self, pace: Pace, chain: Chain, fixed: int, motion: Motion, touch: tuple[tuple[TouchLimit, ...], ...]
+    ) -> F64:
+        """Narrowest gap at each link in each piece, (links, K); -inf where nothing is known of them."""
+        if self._fixed is None or self._pairs is None:
+            return np.full(pace.speed.shape, -np.inf)
+        widths = [default_gaps().width(one.region) for regions in touch for one in regions]
+        widest = max((w for w in widths if w < math.inf), default=0.0)
+        path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
+        return gaps_along(
+            chain, fixed, path, pace.begin, pace.piece, pace.speed, self._pairs, self._fixed, widest + MARGIN
+        )  # fmt: skip
 
 
 _MODES: tuple[Mode, ...] = ("automatic", "manual")

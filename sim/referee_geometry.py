@@ -344,7 +344,9 @@ class NarrowPhase:
                 result[link] = min([result[link], *(float(c[8]) for c in found)])
         return result
 
-    def touches(self, q: F64, fingers: float, person: PersonPoints, bones: F64, links: I64) -> list[tuple[int, int, F64]]:
+    def touches(
+        self, q: F64, fingers: float, person: PersonPoints, bones: F64, links: I64
+    ) -> list[tuple[int, int, F64]]:
         """Group of the arm, segment and place (3,) of the deepest touch of each pair, for some groups of the arm that
         `distances` has just found in touch."""
         poses = self._arm.linkage.poses(q, fingers)

@@ -84,8 +84,9 @@ class ContactZones:
         in_zone = self.holding(person.points)
         if not in_zone.any():
             return [(arm, person)]
-        free = ~self.holding(arm.points).any(axis=0)
-        pairs = [(arm, _only(person, ~in_zone.any(axis=0)))]
+        held: NDArray[np.bool_] = self.holding(arm.points).any(axis=0)
+        inside: NDArray[np.bool_] = in_zone.any(axis=0)
+        pairs = [(arm, _only(person, ~inside))]
         group = np.repeat(np.arange(len(arm.start) - 1), np.diff(arm.start))
         by_limit: dict[float, NDArray[np.bool_]] = {}
         for s, name in enumerate(segments):
@@ -96,10 +97,10 @@ class ContactZones:
                 continue
             found = [_of(self._zones[k].limits, name) for k in zones]
             limit = min(0.0 if one is None else one[0] for one in found)
-            by_limit[limit] = by_limit.get(limit, np.zeros_like(mine)) | (mine & in_zone.any(axis=0))
+            by_limit[limit] = by_limit.get(limit, np.zeros_like(mine)) | (mine & inside)
         for limit, mine in by_limit.items():
             too_fast = speeds[np.minimum(group, len(speeds) - 1)] > (limit + ROUNDING if limit > 0.0 else 0.0)
-            pairs.append((_only(arm, free | too_fast), _only(person, mine)))
+            pairs.append((_only(arm, ~held | too_fast), _only(person, mine)))
         return pairs
 
 
