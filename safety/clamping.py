@@ -32,7 +32,7 @@ FLOOR = 20.0
 APART = 0.02
 """Nominal time between two places of the motion at which gaps are measured, s."""
 STILL = 0.01
-"""A gap that closes more slowly than this at rate 1 does not count as closing, m/s: so slow a link counts as standing."""
+"""A gap that closes more slowly than this at rate 1 does not count as closing, m/s: so slow a link is standing."""
 TRIES = 400
 """Random configurations in which pairs of capsules are looked at."""
 
@@ -235,6 +235,8 @@ def gaps_along(
     fine = max(1, round(path.step / piece)) * skip
     out: F64 = np.full(speed.shape, -np.inf)
     count = math.ceil(speed.shape[1] / fine) + 1
+    # Gaps must be told apart up to what is asked for and the doubt that is taken off them.
+    enough += float(speed.max()) * fine * piece
     rows = np.minimum(round(begin / path.step) + skip * np.arange(count), path.Q.shape[0] - 1)
     Q = np.ascontiguousarray(path.Q[rows])
     _along(chain, first, Q, fine, piece, pairs, fixed, enough, speed, out)

@@ -341,6 +341,9 @@ class SecondMonitor:
                 steep = max(up, slope)
                 top = min(limit, rate + steep * horizon + 0.5 * steep * steep / jerk)
                 rise = min(horizon, (limit - rate) / steep)
+                if case.begin <= 0.0:
+                    # Where the path begins the node lets the rate jump.
+                    top, rise = limit, 0.0
                 time, swept = _fall(top, 0.0, 0.0, down, jerk, tick)
                 time += horizon + rising
                 swept += top * (horizon + rising) - 0.5 * max(0.0, top - rate) * rise

@@ -49,14 +49,16 @@ class Clamps:
     def gaps(
         self, course: Course, first: int, count: int, held: PartGeometry | None, speed: Array, slack: float
     ) -> Array:
-        """Narrowest gap (count, m) that each link closes in the stretches that begin LAG places before each place, up to the
-        next, m. Without slack: at the places alone. speed: (count, m) in these stretches at rate 1, m/s."""
+        """Narrowest gap (count, m) that each link closes in the stretches that begin LAG places before each place, up
+        to the next, m. Without slack: at the places alone. speed: (count, m) in these stretches at rate 1, m/s."""
         begin = first - LAG - (1 if slack == 0.0 else 0)
-        at: Array = np.arange(begin, first + count + 1) * STEP
+        at: Array = np.arange(begin, first + count + 1, dtype=np.float64) * STEP
         x, spacing, radii = self._sampled(course.positions(at), held)
         least = np.full((len(at) - 1, x.shape[1]), WIDE)
-        away = [np.linalg.norm(np.maximum(np.abs((x - p) @ R) - half, 0.0), axis=-1) for R, p, half in self._boxes]
-        for off in [*away, x[..., 2] - self._floor]:
+        away: list[Array] = [x[..., 2] - self._floor]
+        for R, p, half in self._boxes:
+            away.append(np.sqrt((np.maximum(np.abs((x - p) @ R) - half, 0.0) ** 2).sum(axis=-1)))
+        for off in away:
             gaps = _closing(np.stack([off.min(axis=2), off[..., 0], off[..., -1]], axis=-1))
             least = np.minimum(least, gaps - radii - slack * 0.5 * spacing)
         for i, j in self._pairs:
@@ -71,7 +73,7 @@ class Clamps:
     def _sampled(self, Q: Array, held: PartGeometry | None) -> tuple[Array, Array, Array]:
         """Points on the axes (K, m, s, 3), their spacing (m,) and radii (m,)."""
         a, b, radii = self._arm.capsules(Q, held)
-        x = a[:, :, None] + SHARES[:, None] * (b - a)[:, :, None]
+        x: Array = a[:, :, None] + SHARES[:, None] * (b - a)[:, :, None]
         spacing: Array = np.linalg.norm(b[0] - a[0], axis=1) / (len(SHARES) - 1)
         return x, spacing, radii
 

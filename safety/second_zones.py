@@ -171,7 +171,7 @@ class SecondZones:
         to the next, and root of twice the kinetic energy (count,), both at rate 1. Without slack: at the places alone.
         """
         begin = first - LAG
-        at: Array = np.arange(begin * FINE, (first + count) * FINE + 1) * (STEP / FINE)
+        at: Array = np.arange(begin * FINE, (first + count) * FINE + 1, dtype=np.float64) * (STEP / FINE)
         speeds = self._arm.speeds(course.positions(at), course.velocities(at), held)
         bend = np.zeros_like(speeds)
         bend[1:-1] = np.abs(speeds[2:] - 2.0 * speeds[1:-1] + speeds[:-2])

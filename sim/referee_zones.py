@@ -84,8 +84,8 @@ class ContactZones:
         in_zone = self.holding(person.points)
         if not in_zone.any():
             return [(arm, person)]
-        held: NDArray[np.bool_] = self.holding(arm.points).any(axis=0)
-        inside: NDArray[np.bool_] = in_zone.any(axis=0)
+        held = np.asarray(self.holding(arm.points).any(axis=0))
+        inside = np.asarray(in_zone.any(axis=0))
         pairs = [(arm, _only(person, ~inside))]
         group = np.repeat(np.arange(len(arm.start) - 1), np.diff(arm.start))
         by_limit: dict[float, NDArray[np.bool_]] = {}
