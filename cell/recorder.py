@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
+import zstandard
 from mcap.exceptions import McapError
 from mcap.records import Channel, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
@@ -87,23 +87,25 @@ class PackedObservation(msgspec.Struct, frozen=True):
     healthy: bool
     confirmed_clear: bool
     balls: bytes
-    """zlib; see `Observation.balls`."""
+    """A Zstandard frame; see `Observation.balls`."""
 
     @staticmethod
     def of(o: Observation) -> PackedObservation:
         """Pack an observation."""
-        packed = zlib.compress(o.balls, COMPRESSION)
+        packed = zstandard.ZstdCompressor(level=COMPRESSION).compress(o.balls)
         return PackedObservation(o.seq, o.t, o.oldest_exposure, o.seen, o.healthy, o.confirmed_clear, packed)
 
     def unpack(self) -> Observation:
         """Return the observation, without cameras and tracks. Raises ValueError if the points are damaged."""
-        inflate = zlib.decompressobj()
         try:
-            balls = inflate.decompress(self.balls, MOST_BALLS * 16)
-        except zlib.error as error:
+            # The frame says how much it unpacks to: asked first, a forged one cannot fill the memory.
+            if not 0 <= zstandard.frame_content_size(self.balls) <= MOST_BALLS * 16:
+                raise ValueError("damaged points: too many, or none said")
+            balls = zstandard.ZstdDecompressor().decompress(self.balls)
+        except zstandard.ZstdError as error:
             raise ValueError(f"damaged points: {error}") from None
-        if not inflate.eof or len(balls) % 16:
-            raise ValueError("damaged points: they break off, or are too many")
+        if len(balls) % 16:
+            raise ValueError("damaged points: they break off")
         return Observation(
             self.seq, self.t, self.oldest_exposure, balls, self.seen, self.healthy, "", [], [], self.confirmed_clear
         )

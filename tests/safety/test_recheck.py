@@ -166,7 +166,7 @@ def test_points_are_recorded_without_loss(rows: list[tuple[float, ...]]) -> None
     assert (back.balls, back.t, back.oldest_exposure, back.healthy) == (o.balls, o.t, o.oldest_exposure, o.healthy)
 
 
-@pytest.mark.parametrize("damage", [b"", b"x", b"\x78\x01"])
+@pytest.mark.parametrize("damage", [b"", b"x", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\xe0" + b"\x7f" * 8])
 def test_damaged_points_are_refused(damage: bytes) -> None:
     packed = PackedObservation.of(observation(np.zeros((2, 4))))
     for balls in (damage, packed.balls[:-5] + damage):
