@@ -156,6 +156,19 @@ def test_a_replayed_lease_is_found() -> None:
     assert [f.reason for f in check.tally.findings] == ["older than the one before it"]
 
 
+@pytest.mark.requirement("SEC-04")
+def test_leases_that_are_missing_from_the_recording_are_counted() -> None:
+    state, o = standing(), observation(np.zeros((0, 4)))
+    check = Recheck(CONFIG, second(), PRINT)
+    check.motion(motion(SEED).to_accepted())
+    check.observation(o)
+    check.state(state)
+    for seq, boot in ((5, 1), (6, 1), (9, 1), (1, 2), (2, 2)):
+        check.lease(lease_for(o, state, 1.0, seq=seq, boot=boot))
+    assert sum(check.tally.not_checked.values()) == 2 and not check.tally.clean
+    assert check.tally.checked == 5
+
+
 # ---------------------------------------------------------------- recordings
 
 
