@@ -92,7 +92,9 @@ def _quietly(action: Callable[[], object]) -> None:
 
 def rendering() -> Iterator[Finding]:
     """A standalone EGL context, as the twin's cameras open it for colour; depth alone needs none."""
-    remedy = "apt-get install libegl1 libgles2 libgl1 libgl1-mesa-dri; without it PyBullet's slower renderer draws colour"
+    remedy = (
+        "apt-get install libegl1 libgles2 libgl1 libgl1-mesa-dri; without it PyBullet's slower renderer draws colour"
+    )
     try:
         import moderngl
 
