@@ -195,9 +195,7 @@ def coverage(
     cell: Annotated[
         Path | None, typer.Argument(metavar="CELL", help="Cell file; left out: the demo cell of the package.")
     ] = None,
-    recipe: Annotated[
-        str, typer.Option(metavar="RECIPE", help="The arm stands as in this work.")
-    ] = "kitting",
+    recipe: Annotated[str, typer.Option(metavar="RECIPE", help="The arm stands as in this work.")] = "kitting",
     size: Annotated[float, typer.Option(metavar="M", min=0.04, max=0.5, help="Edge of a cell of the volume.")] = 0.1,
     png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw plans at four heights.")] = None,
     one_more: Annotated[bool, typer.Option(help="Look for the best place of one more camera.")] = True,
