@@ -7,6 +7,7 @@ from typing import Any
 from cell.bus.ports import Node, Ports
 from cell.clock import Clock
 from cell.config import LoadedCell
+from cell.contact_truth import contact_truth
 from cell.session import ARM, CONTROLLER, LEDGER, PERCEPTION, RECORDER, SUPERVISOR, WORLD, Session, entry_point
 from perception.contract import CameraInfo
 from perception.core import CameraFusion, PointFusion
@@ -14,6 +15,8 @@ from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.description import load_description
 from robots.leases import LeaseRules
 from robots.model import RobotModel
+from safety.clamping import fixed_boxes
+from safety.config import contact_limits
 from safety.contract import SECOND
 from safety.methods import build_monitor
 from safety.node import SupervisorNode
@@ -62,7 +65,9 @@ def _robot_block(cell: LoadedCell) -> dict[str, Any]:
 def _referee(session: Session) -> dict[str, Any]:
     """Plain numbers for the referee, from the safety configuration."""
     s = session.safety
-    return {"human_speed": s.human.slow, "human_speed_near": s.human.fast, "reaction": s.reaction.total}
+    numbers = {"human_speed": s.human.slow, "human_speed_near": s.human.fast, "reaction": s.reaction.total}
+    limits = contact_limits(s, session.cell.safety_path)
+    return {**numbers, **contact_truth(s, limits, model_of(session), session.cell.config.workcell)}
 
 
 def _world(session: Session, ports: Ports, clock: Clock) -> Node:
@@ -122,15 +127,21 @@ def _perception(session: Session, ports: Ports) -> Node:
 def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:
     model = model_of(session)
     limits = session.cell.config.robot.rate_limits.limits
-    monitor = build_monitor(session.method, session.safety, model, limits, session.reach)
-    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if session.method == "exact" else None
+    contact = contact_limits(session.safety, session.cell.safety_path)
+    workcell = session.cell.config.workcell
+    fixed = fixed_boxes(workcell.fixtures, workcell.floor)
+    monitor = build_monitor(session.method, session.safety, model, limits, session.reach, contact, fixed)
+    exact = session.method in ("exact", "ssm_contact")
+    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if exact else None
     core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only, test)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
 
 
 def _second(session: Session, ports: Ports, boot: int) -> Node:
     model = model_of(session)
-    monitor = SecondMonitor(session.safety, model, session.cell.config.robot.rate_limits.limits)
+    contact = contact_limits(session.safety, session.cell.safety_path)
+    cell = session.cell.config
+    monitor = SecondMonitor(session.safety, model, cell.robot.rate_limits.limits, contact, cell.workcell)
     core = SecondCore(session.safety, monitor, session.file.fingerprint, boot)
     return SecondNode(ports, core, monitor, model, session.key, session.safety.reaction.monitor_period)
 
@@ -177,6 +188,8 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         issuers = tuple(session.cell.config.robot.leases.issuers)
         about = {"safety": session.safety.model_dump_json(), "robot": session.cell.config.robot.model_dump_json()}
         about["fingerprint"] = session.file.fingerprint
+        about["workcell"] = session.cell.config.workcell.model_dump_json()
+        about["contact_limits"] = contact_limits(session.safety, session.cell.safety_path).model_dump_json()
         return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, about=about)
     from cell.session import SessionError
 
