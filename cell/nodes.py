@@ -6,8 +6,10 @@ from typing import Any
 
 from cell.bus.ports import Node, Ports
 from cell.clock import Clock
+from cell.config import LoadedCell
 from cell.contact_truth import contact_truth
 from cell.session import ARM, CONTROLLER, LEDGER, PERCEPTION, RECORDER, SUPERVISOR, WORLD, Session, entry_point
+from perception.contract import CameraInfo
 from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.description import load_description
@@ -54,10 +56,10 @@ def model_of(session: Session) -> RobotModel:
     return session.cell.model()
 
 
-def _robot_block(session: Session) -> dict[str, Any]:
-    robot = session.cell.config.robot.model_dump(mode="json")
+def _robot_block(cell: LoadedCell) -> dict[str, Any]:
+    robot = cell.config.robot.model_dump(mode="json")
     if not robot["home_deg"]:
-        robot["home_deg"] = [float(v) * 57.29577951308232 for v in session.cell.home()]
+        robot["home_deg"] = [float(v) * 57.29577951308232 for v in cell.home()]
     return robot
 
 
@@ -79,7 +81,7 @@ def _world(session: Session, ports: Ports, clock: Clock) -> Node:
     node: Node = factory(
         ports,
         session.cell.config.workcell,
-        _robot_block(session),
+        _robot_block(session.cell),
         options,
         session.file.scenario,
         session.file.seed,
@@ -88,18 +90,27 @@ def _world(session: Session, ports: Ports, clock: Clock) -> Node:
     return node
 
 
-def _camera_options(name: str, session: Session) -> tuple[str, dict[str, Any]]:
-    camera = next(c for c in session.cell.config.cameras if c.name == name)
+def _camera_options(name: str, cell: LoadedCell, seed: int) -> tuple[str, dict[str, Any]]:
+    camera = next(c for c in cell.config.cameras if c.name == name)
     options = dict(camera.options)
     options["mount"] = camera.mount.model_dump(mode="json")
-    options["workcell"] = session.cell.config.workcell
-    options["robot"] = _robot_block(session)
-    options["seed"] = session.file.seed
+    options["workcell"] = cell.config.workcell
+    options["robot"] = _robot_block(cell)
+    options["seed"] = seed
     return camera.driver, options
 
 
+def camera_infos(cell: LoadedCell, seed: int = 0) -> list[CameraInfo]:
+    """What the cameras of a cell are and where, without opening them. Raises CameraError for a wrong option."""
+    infos = []
+    for camera in cell.config.cameras:
+        driver, options = _camera_options(camera.name, cell, seed)
+        infos.append(entry_point("cell.cameras", driver).describe(camera.name, options))
+    return infos
+
+
 def _camera(name: str, session: Session, ports: Ports) -> Node:
-    driver, options = _camera_options(name, session)
+    driver, options = _camera_options(name, session.cell, session.file.seed)
     return CameraNode(entry_point("cell.cameras", driver)(name, options, ports), ports, CAMERA_PERIOD)
 
 
@@ -109,10 +120,7 @@ def _perception(session: Session, ports: Ports) -> Node:
         factory = entry_point("cell.point_sources", config.world.driver if config.world else "none")
         sources = [factory({"seed": session.file.seed}, ports)]
         return PointPerceptionNode(ports, sources, PointFusion(config.perception), PERCEPTION_PERIOD)
-    infos = []
-    for camera in config.cameras:
-        driver, options = _camera_options(camera.name, session)
-        infos.append(entry_point("cell.cameras", driver).describe(camera.name, options))
+    infos = camera_infos(session.cell, session.file.seed)
     fusion = CameraFusion(infos, config.workcell, config.perception, model_of(session))
     return PerceptionNode(ports, fusion, PERCEPTION_PERIOD)
 
@@ -184,9 +192,7 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         about["fingerprint"] = session.file.fingerprint
         about["workcell"] = session.cell.config.workcell.model_dump_json()
         about["contact_limits"] = contact_limits(session.safety, session.cell.safety_path).model_dump_json()
-        # Live, the newest value of a topic is all there is: the recorder reads as often as the supervisor writes.
-        period = session.safety.reaction.monitor_period if session.file.mode == "live" else 0.02
-        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, period=period, about=about)
+        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, about=about)
     from cell.session import SessionError
 
     raise SessionError(f"there is no node {name!r}; there are {', '.join(session.node_names)}")
