@@ -26,6 +26,7 @@ from safety.second_core import SecondCore
 from safety.second_node import SecondNode
 from safety.selftest import SelfTest
 from safety.supervisor import SupervisorCore
+from safety.zones import keep_out_boxes
 
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
@@ -151,6 +152,7 @@ def _arm(session: Session, ports: Ports) -> Node:
     from robots.node import RobotNode
 
     robot = session.cell.config.robot
+    robot = robot.model_copy(update={"keep_out": [*robot.keep_out, *keep_out_boxes(session.safety.zones)]})
     model = model_of(session)
     driver = entry_point("cell.robot_drivers", robot.driver)(dict(robot.options), model.dof, ports)
     declared = driver.info.drive_delay
