@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cell.compiled import njit
 from perception import kernels
 from perception.background import Background
-from perception.contract import CameraInfo
+from perception.contract import MOVED, CameraInfo
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
@@ -34,7 +34,9 @@ FRAMES = 15
 """Frames in a window; one fit at its end."""
 WINDOWS = 3
 """So many fits in a row must agree, that it has moved or that it has not."""
-MOVED = 0.010
+WITHIN = (WINDOWS + 2) * FRAMES
+"""Frames after which a movement is noticed at the latest: one window may hold both places, one the fit takes."""
+BEYOND = 0.010
 """Displacement of the scene from which on a camera counts as moved, m: what Z_d has left for calibration."""
 BACK = 0.006
 """... and below which it counts as back in its place, m."""
@@ -49,6 +51,8 @@ LEAST = 0.2
 PRIOR = 0.05
 """Standard deviation of the displacement before anything was seen, m."""
 SCALE_PRIOR = 0.01
+HIDDEN = 300
+"""After so many frames without a fit the camera cannot be told from one that was turned away."""
 TRUSTED = 0.003
 """A displacement whose standard deviation after one window is larger than this, m, is not seen."""
 _NOISE_FLOOR = 0.003
@@ -167,7 +171,7 @@ def gather(
 ) -> None:
     """Add `count` pixels from number `first` on (round the end) to the normal equations.
 
-    picture: (h * w,) mm, 0 invalid; label: (h * w,) classes of `perception.kernels`. twist: (7,) taken to be true for the weights.
+    picture: (h * w,) mm, 0 invalid; label: (h * w,) classes of `perception.kernels`; twist: (7,) taken for true by the weights.
     normal: (7, 7), right: (7,), counts: (3,) pixels that agree with the static scene, lie before it, lie behind it;
     all added to. Pixels of the robot, its outline and of expected parts say nothing.
     """
@@ -200,8 +204,8 @@ def gather(
 class MovementWatch:
     """Follows one camera's fixed scene; `moved` says what is wrong. One instance per camera, one thread.
 
-    Verdict within (WINDOWS + 1) * FRAMES frames of the movement: 2 s at 30 Hz, as long as at least LEAST of the static
-    surfaces can be seen.
+    The verdict comes within WITHIN frames of the movement, 2.5 s at 30 Hz, as long as at least LEAST of the static
+    surfaces can be seen. Hidden ones for HIDDEN frames count as moved as well.
     """
 
     def __init__(self, info: CameraInfo, background: Background, lower: F64, upper: F64) -> None:
@@ -214,6 +218,7 @@ class MovementWatch:
         self._frames = 0
         self._beyond = 0
         self._within = 0
+        self._undecided = 0
         self.fit = Fit(np.zeros(7), 0.0, 0.0, 0.0)
         self.moved = ""
         """Empty, or how far the camera is from where the cell file says."""
@@ -233,13 +238,15 @@ class MovementWatch:
         root = np.linalg.cholesky(s.size + 1e-9 * np.eye(6))
         inverse = np.linalg.inv(root)
         values, vectors = np.linalg.eigh(inverse @ twist @ inverse.T)
-        if values[0] > 0.0 and 1.0 / math.sqrt(values[0]) <= TRUSTED:
+        deviation = 1.0 / math.sqrt(values[0]) if values[0] > 0.0 else math.inf
+        if deviation <= TRUSTED:
             return ""
         worst = inverse.T @ vectors[:, 0]
         t, w = worst[:3], np.degrees(worst[3:])
         return (
-            f"a shift along ({t[0]:.1f}, {t[1]:.1f}, {t[2]:.1f}) with a turn of ({w[0]:.0f}, {w[1]:.0f}, {w[2]:.0f}) "
-            "degrees per metre, camera axes: more static surfaces, in other directions, must be in view"
+            f"{deviation * 1e3:.0f} mm are lost in noise of a shift along ({t[0]:.1f}, {t[1]:.1f}, {t[2]:.1f}) with "
+            f"a turn of ({w[0]:.0f}, {w[1]:.0f}, {w[2]:.0f}) degrees per metre, camera axes: more static surfaces, in "
+            "other directions, must be in view"
         )
 
     def warm_up(self) -> None:
@@ -282,10 +289,13 @@ class MovementWatch:
     def _judge(self, fit: Fit) -> None:
         gross = not fit.deeper <= DEEPER
         conclusive = gross or fit.used >= LEAST
+        self._undecided = 0 if conclusive else self._undecided + FRAMES
         if not conclusive:
+            if self._undecided >= HIDDEN and not self.moved:
+                self.moved = f"{MOVED}or hidden, only {fit.used:.0%} of the fixed scene of the cell file can be seen"
             return
         # Anything that is no number counts as moved.
-        if gross or not fit.displacement <= MOVED:
+        if gross or not fit.displacement <= BEYOND:
             self._beyond, self._within = self._beyond + 1, 0
         elif fit.displacement <= BACK:
             self._beyond, self._within = 0, self._within + 1
@@ -299,6 +309,6 @@ class MovementWatch:
 
 def _words(fit: Fit, gross: bool) -> str:
     if gross or not math.isfinite(fit.displacement):
-        return f"moved: {fit.deeper:.0%} of the picture lies behind the fixed scene of the cell file"
+        return f"{MOVED}{fit.deeper:.0%} of the picture lies behind the fixed scene of the cell file"
     angle = math.degrees(float(np.linalg.norm(fit.twist[3:6])))
-    return f"moved: the fixed scene appears {fit.displacement * 1e3:.0f} mm off, turned by {angle:.1f} degrees"
+    return f"{MOVED}the fixed scene appears {fit.displacement * 1e3:.0f} mm off, turned by {angle:.1f} degrees"

@@ -137,6 +137,7 @@ class PerceptionNode(_Shell):
         super().__init__(ports, period)
         self._fusion = fusion
         self._frames = [ports.subscriber(topic_frame(name), FrameMessage) for name in fusion.views]
+        self._unseen = {name: watch.unseen for name, watch in fusion.movement.items() if watch.unseen}
 
     def warm_up(self) -> None:
         """Load the compiled kernels before the clock runs."""
@@ -144,6 +145,9 @@ class PerceptionNode(_Shell):
 
     def step(self, now: float) -> None:
         """Use what arrived since the last step."""
+        while self._unseen:
+            camera, movement = self._unseen.popitem()
+            self._events.emit("camera.movement_unseen", now, camera=camera, movement=movement)
         self._serve(self._fusion, now)
         frames = []
         for port in self._frames:
