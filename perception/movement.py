@@ -9,8 +9,8 @@ A seventh unknown takes up a relative error of scale (temperature, ageing: 0.2 %
 The twist is fitted to thousands of pixels of flat static surfaces by weighted least squares. Whatever stands in front
 of them (people, parts, the arm) deviates by more than noise and movement can and gets no weight (Tukey's biweight).
 
-A fit says how far the things that are seen lie from where they are taken to be: the root mean square of |t + w x P| over
-the static points. Directions that the visible static surfaces do not determine are drawn to 0 by a weak prior, and
+A fit says how far what is seen lies from where it is taken to be: the root mean square of |t + w x P| over the static
+points. Directions that the visible static surfaces do not determine are drawn to 0 by a weak prior, and
 `unseen` names them.
 """
 
@@ -171,7 +171,7 @@ def gather(
 ) -> None:
     """Add `count` pixels from number `first` on (round the end) to the normal equations.
 
-    picture: (h * w,) mm, 0 invalid; label: (h * w,) classes of `perception.kernels`; twist: (7,) taken for true by the weights.
+    picture: (h * w,) mm, 0 invalid; label: (h * w,) classes of `perception.kernels`; twist: (7,) the weights take for true;
     normal: (7, 7), right: (7,), counts: (3,) pixels that agree with the static scene, lie before it, lie behind it;
     all added to. Pixels of the robot, its outline and of expected parts say nothing.
     """

@@ -35,22 +35,22 @@ class CameraNode:
     def __init__(self, camera: Camera, ports: Ports, period: float) -> None:
         self.name = f"camera.{camera.info.name}"
         self.period = period
-        self._camera = camera
+        self.camera = camera
         self._frames = ports.publisher(topic_frame(camera.info.name), FrameMessage)
         self._connected = False
 
     def warm_up(self) -> None:
         """Let a camera that has something to prepare do so before its clock runs."""
-        prepare = getattr(self._camera, "warm_up", None)
+        prepare = getattr(self.camera, "warm_up", None)
         if prepare is not None:
             prepare()
 
     def step(self, now: float) -> None:
         """Publish a frame if one has arrived."""
         if not self._connected:
-            self._camera.connect(now)
+            self.camera.connect(now)
             self._connected = True
-        frame = self._camera.poll(now)
+        frame = self.camera.poll(now)
         if frame is not None:
             height, width = frame.depth.shape
             self._frames.send(
@@ -59,7 +59,7 @@ class CameraNode:
 
     def close(self) -> None:
         """Let the camera go."""
-        self._camera.close()
+        self.camera.close()
 
 
 def decode_frame(message: FrameMessage) -> Frame | None:

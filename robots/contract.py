@@ -234,6 +234,8 @@ class SpeedLease(msgspec.Struct, frozen=True):
     """False if the limit is 0 for any other cause than separation: then only a person restarts the arm."""
     fingerprint: str
     """Of the safety configuration it was computed with."""
+    tested_at: float = -1.0
+    """When the issuer last passed its test of itself, s; -1: never, or it has none."""
     mac: bytes = b""
     """Keyed BLAKE2s over all other fields; the key is dealt out at launch to issuers and robot node alone."""
 
@@ -288,6 +290,8 @@ class DriverState(msgspec.Struct, frozen=True):
     """The vendor's own fault, or empty."""
     enabling_device: bool = False
     """Three-position enabling device held in its middle position."""
+    tool: str | None = None
+    """Name of the tool the vendor's controller is set up for, empty for none; None: it cannot tell."""
 
 
 class Setpoint(msgspec.Struct, frozen=True):

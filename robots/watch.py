@@ -124,6 +124,8 @@ class DriverWatch:
             found.append(Finding("safeguard_stop", ""))
         if state.fault:
             found.append(Finding("driver_fault", state.fault))
+        if state.tool is not None and state.tool != self._model.tool_name:
+            found.append(Finding("tool_changed", f"{state.tool or 'none'} instead of {self._model.tool_name}"))
         for j, (low, q, high) in enumerate(zip(self._low, state.q, self._high, strict=True)):
             if not low <= q <= high:
                 found.append(

@@ -51,7 +51,7 @@ class SupervisorCore:
         self._fingerprint = fingerprint
         self._boot = boot
         self._simulation_only = simulation_only
-        self._selftest = selftest
+        self.selftest = selftest
         self._observation: Observation | None = None
         self._state: RobotState | None = None
         self._motion: Motion | None = None
@@ -85,8 +85,8 @@ class SupervisorCore:
         events: list[tuple[str, dict[str, object]]] = []
         decision, restartable = self._judge(now, self._observation)
         if decision.required >= 0.0 and not self._tested(now, events):
-            assert self._selftest is not None
-            decision, restartable = refuse(self._selftest.failed, decision.progress_from), False
+            assert self.selftest is not None
+            decision, restartable = refuse(self.selftest.failed, decision.progress_from), False
         restartable = restartable and not self._refused_for_long(now, decision)
         limit, reason = self._restart_rule(now, decision, events)
         self._seq += 1
@@ -104,7 +104,7 @@ class SupervisorCore:
 
     def _tested(self, now: float, events: list[tuple[str, dict[str, object]]]) -> bool:
         """Try the phantoms that are due; False once one was not seen."""
-        test, o, s = self._selftest, self._observation, self._state
+        test, o, s = self.selftest, self._observation, self._state
         if test is None or o is None or s is None:
             return True
         before = test.complete
@@ -182,6 +182,7 @@ class SupervisorCore:
             reason=reason,
             restartable=restartable,
             fingerprint=self._fingerprint,
+            tested_at=self.selftest.passed_at if self.selftest is not None else -1.0,
         )
 
     def _status(self, now: float, limit: float, reason: str, d: Decision) -> SafetyStatus:

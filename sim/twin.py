@@ -47,6 +47,7 @@ FAULTS = (
     "drives_silent",
     "state_frozen",
     "state_nan",
+    "tool_changed",
     "lose_part",
     "ignore_stop",
     "ignore_vendor_stop",
@@ -106,6 +107,7 @@ class TwinNode:
         self._steps = 0
         self._seq = 0
         self._inputs = dict.fromkeys(INPUTS, False)
+        self._tool: str | None = robot.get("tool")
         self._faults: dict[str, float] = {}
         self._command: DriveCommand | None = None
         self._boot: int | None = None
@@ -252,6 +254,7 @@ class TwinNode:
                     safeguard=self._inputs["safeguard"],
                     fault=self.drives.fault,
                     enabling_device=self._inputs["enabling_device"],
+                    tool="" if "tool_changed" in self._faults else self._tool,
                 ),
                 self.drives.watchdog_tripped,
             )
