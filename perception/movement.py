@@ -171,7 +171,7 @@ def gather(
 ) -> None:
     """Add `count` pixels from number `first` on (round the end) to the normal equations.
 
-    picture: (h * w,) mm, 0 invalid; label: (h * w,) classes of `perception.kernels`; twist: (7,) the weights take for true;
+    picture: (h * w,) mm, 0 invalid; label: (h * w,) classes of `perception.kernels`; twist: (7,) the one weights assume;
     normal: (7, 7), right: (7,), counts: (3,) pixels that agree with the static scene, lie before it, lie behind it;
     all added to. Pixels of the robot, its outline and of expected parts say nothing.
     """
@@ -276,7 +276,7 @@ class MovementWatch:
         agree, before, behind = (int(n) for n in self._counts)
         looked = max(1, agree + before + behind)
         normal = self._normal + np.tril(self._normal, -1).T + self._prior
-        twist = np.linalg.solve(normal, self._right)
+        twist = np.asarray(np.linalg.solve(normal, self._right), np.float64)
         size = math.sqrt(max(0.0, float(twist[:6] @ self.scene.size @ twist[:6])))
         share = agree / (FRAMES * min(SHARE, len(self.scene.pixel)))
         fit = Fit(twist, size, share, behind / looked)
