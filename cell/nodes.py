@@ -12,6 +12,8 @@ from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.description import load_description
 from robots.leases import LeaseRules
 from robots.model import RobotModel
+from robots.rates import RateLimits
+from safety.config import stopping_of
 from safety.contract import SECOND
 from safety.methods import build_monitor
 from safety.node import SupervisorNode
@@ -20,6 +22,7 @@ from safety.second_arm import ArmGeometry
 from safety.second_core import SecondCore
 from safety.second_node import SecondNode
 from safety.selftest import SelfTest
+from safety.stopping import Stopping, StoppingError
 from safety.supervisor import SupervisorCore
 
 PERCEPTION_PERIOD = 0.004
@@ -114,10 +117,21 @@ def _perception(session: Session, ports: Ports) -> Node:
 def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:
     model = model_of(session)
     limits = session.cell.config.robot.rate_limits.limits
-    monitor = build_monitor(session.method, session.safety, model, limits, session.reach)
+    monitor = build_monitor(
+        session.method, session.safety, model, limits, session.reach, _stopping(session, model, limits)
+    )
     test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if session.method == "exact" else None
     core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only, test)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
+
+
+def _stopping(session: Session, model: RobotModel, limits: RateLimits) -> Stopping | None:
+    from cell.session import SessionError
+
+    try:
+        return stopping_of(session.safety, session.cell.safety_path, model, limits)
+    except StoppingError as error:
+        raise SessionError(f"{session.cell.safety_path}: stopping_table: {error}") from error
 
 
 def _second(session: Session, ports: Ports, boot: int) -> Node:

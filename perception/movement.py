@@ -171,7 +171,7 @@ def gather(
 ) -> None:
     """Add `count` pixels from number `first` on (round the end) to the normal equations.
 
-    picture: (h * w,) mm, 0 invalid; label: (h * w,) classes of `perception.kernels`; twist: (7,) the one weights assume;
+    picture: (h * w,) mm, 0 invalid; label: (h * w,) classes of `perception.kernels`; twist: (7,) weights assume;
     normal: (7, 7), right: (7,), counts: (3,) pixels that agree with the static scene, lie before it, lie behind it;
     all added to. Pixels of the robot, its outline and of expected parts say nothing.
     """

@@ -17,6 +17,7 @@ from safety.config import SafetyConfig
 from safety.monitor import Decision, Monitor
 from safety.protective_field import protective_field
 from safety.separation import Braking, allowed_speed
+from safety.stopping import Stopping
 
 Method = Literal["exact", "constant_speed", "static_zone"]
 ZONE_BRAKING = 0.35
@@ -115,10 +116,15 @@ def _with_limit(decision: Decision, limit: float, reason: str, motion: Motion) -
 
 
 def build_monitor(
-    method: Method, config: SafetyConfig, model: RobotModel, limits: RateLimits, reach: float = 0.0
+    method: Method,
+    config: SafetyConfig,
+    model: RobotModel,
+    limits: RateLimits,
+    reach: float = 0.0,
+    stopping: Stopping | None = None,
 ) -> AnyMonitor:
-    """Return the monitor of a method; `reach` as in `StaticZone`."""
-    exact = Monitor(config, model, limits)
+    """Return the monitor of a method; `reach` as in `StaticZone`, `stopping` as in `Monitor`."""
+    exact = Monitor(config, model, limits, stopping)
     if method == "static_zone":
         return StaticZone(exact, config, reach)
     if method == "constant_speed":

@@ -35,6 +35,7 @@ from safety.kernels import cloud_size, sweep_size
 from safety.search import Finding, People
 from safety.separation import human_travel
 from safety.stations import STATIONS, Path
+from safety.stopping import Stopping, StoppingError
 
 OFF_PATH = 0.05
 """A joint farther than this from the path at the reported progress is not on it, rad."""
@@ -72,8 +73,14 @@ def refuse(reason: str, progress: float = 0.0) -> Decision:
 class Monitor:
     """The calculation, with its scratch arrays. Holds no state from cycle to cycle."""
 
-    def __init__(self, config: SafetyConfig, model: RobotModel, limits: RateLimits) -> None:
-        """Capsules of the base, which cannot move, are left out. Raises ValueError unless they come first."""
+    def __init__(
+        self, config: SafetyConfig, model: RobotModel, limits: RateLimits, stopping: Stopping | None = None
+    ) -> None:
+        """Capsules of the base, which cannot move, are left out. Raises ValueError unless they come first, and if the
+        configuration names a stopping table that is not given."""
+        if (stopping is None) != (config.stopping_table is None):
+            raise ValueError("the stopping table of the configuration and the one given do not belong together")
+        self._stopping = stopping
         self._model = model
         base = np.asarray(model.chain.owner) == 0
         self._fixed = int(base.sum())
@@ -118,6 +125,10 @@ class Monitor:
             return refuse("the part held is not described by sensible numbers", progress)
         balls = np.frombuffer(observation.balls, "<f4")
         people = People(self._human.slow, self._human.fast, self._fixed_terms, max(0.0, age))
+        try:
+            brakes, top = self._measured(motion, state)
+        except StoppingError as error:
+            return refuse(str(error), progress)
         scratch = self._scratch[len(chain.owner) - self._fixed]
         scratch.make_room(len(balls) // 4)
         obeyed = max(0.0, now - state.t) + self._on_its_way
@@ -127,12 +138,22 @@ class Monitor:
             course = Course(progress, state.rate, state.rate_slope, horizon, obeyed)
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
             found = search.decide(
-                balls, chain, self._fixed, self._q, course, path, self._brakes, people,
+                balls, chain, self._fixed, self._q, course, path, brakes, people,
                 scratch.singles, scratch.doubles,
             )  # fmt: skip
+            found = found if found.limit <= top else found._replace(limit=top)
         if not found.sound:
             return refuse("an occupied point is not a sensible number", progress)
         return self._decision(found, state, observation, balls, horizon, people.age)
+
+    def _measured(self, motion: Motion | None, state: RobotState) -> tuple[Brakes, float]:
+        """The brakes, with what the stopping table says of the motion, and the largest rate it covers.
+
+        Raises StoppingError if the table does not cover load or extension."""
+        if self._stopping is None or motion is None:
+            return self._brakes, 1.0
+        stops = self._stopping.along(motion, state.held.mass if state.held is not None else 0.0)
+        return self._brakes._replace(measured=stops.rows), stops.top
 
     def warm_up(self) -> None:
         """Load the compiled kernels with a made-up cycle."""
@@ -164,7 +185,8 @@ class Monitor:
         if state.mode != "manual" or not found.sound:
             return found
         speed = np.maximum(np.abs(state.dq), np.abs(state.dq_commanded))
-        jog = Jogging(speed, self._jog_speed, self._jog_acceleration, horizon, obeyed, self._brakes.tick)
+        longest = self._stopping.longest if self._stopping is not None else 0.0
+        jog = Jogging(speed, self._jog_speed, self._jog_acceleration, horizon, obeyed, self._brakes.tick, longest)
         return found._replace(limit=blind_limit(chain, self._fixed, self._q, jog, people, scratch.near))
 
     def _decision(
