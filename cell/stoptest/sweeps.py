@@ -26,9 +26,7 @@ SHARE = 0.5
 POSTURES = 4000
 """Random postures that are looked at; the seed is fixed."""
 TRIED = 60
-"""Postures tried for each joint and extension, the best first."""
-NEAR = 0.12
-"""A posture whose extension is off by more, as a share of the largest, does not stand for the step."""
+"""Postures tried for each joint and extension, the best first, and so many of the others."""
 FREE = 0.06
 """Distance kept between the hand and the arm's first links, m."""
 TRANSIT = 0.3
@@ -94,12 +92,13 @@ def sweeps(
         half = 0.5 * law(model, joint, top)[-1]
         for percent in PERCENT:
             order = np.argsort(np.abs(reached - percent / 100.0 * largest), kind="stable")
-            off = np.abs(reached[order] - percent / 100.0 * largest) / largest
             room = (Q[order, joint] - half > model.q_lower[joint] + 0.02) & (
                 Q[order, joint] + half < model.q_upper[joint] - 0.02
             )
             found = None
-            for k in order[room & (off < NEAR)][:TRIED]:
+            # A joint that makes the extension itself may find room only at another one, which the row then names.
+            fits = order[room]
+            for k in [*fits[:TRIED], *fits[TRIED :: max(1, len(fits) // TRIED)]]:
                 found = _widest(model, obstacles, home, joint, Q[k], half, limits)
                 if found is not None:
                     break
