@@ -84,6 +84,8 @@ def conditions(seen: Seen, now: float) -> Iterator[tuple[str, bool, str]]:
     moved = [camera for camera in cameras if camera.reason.startswith(MOVED)]
     yield "camera_moved", sick and bool(moved), "; ".join(f"camera {c.name}: {c.reason}" for c in moved)
     yield "camera_fault", sick and len(moved) < max(1, len(cameras)), reason
+    exceeded = seen.status.reaction_exceeded if seen.status is not None else ""
+    yield "reaction_exceeded", bool(exceeded), exceeded
     yield "supervisor_restarted", seen.status_restarted, ""
     changed = bool(seen.fingerprint and seen.status is not None and seen.status.fingerprint != seen.fingerprint)
     yield "configuration_changed", changed, seen.status.fingerprint if changed and seen.status is not None else ""

@@ -194,6 +194,10 @@ class RobotState(msgspec.Struct, frozen=True):
     """How often a lease came late (<= 500 ms), braked, and the arm went on."""
     session: str
     """Session that holds control, or empty."""
+    data_age: float = -1.0
+    """Age of the oldest exposure the permission to move rests on at this tick, s; -1: the arm is not moving on one."""
+    tick: float = 0.0
+    """Time since the tick before, s."""
 
 
 class AcceptedMotion(msgspec.Struct, frozen=True):

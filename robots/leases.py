@@ -178,6 +178,11 @@ class LeaseKeeper:
                 return Permission(0.0, why, False, True)
         return Permission(lease.limit, lease.reason, False, False)
 
+    @property
+    def exposure(self) -> float:
+        """Oldest exposure the stored lease rests on, s; inf without one."""
+        return math.inf if self._lease is None else self._lease.oldest_exposure
+
     def _untested(self, lease: SpeedLease, now: float) -> str:
         """Why the issuer is not relied on: it does not show that its self-test runs. Empty if it does, or need not."""
         rules = self._rules

@@ -13,6 +13,7 @@ from safety.config import SafetyConfig
 from safety.contract import SUPERVISOR, SafetyStatus
 from safety.methods import AnyMonitor
 from safety.monitor import Decision, refuse
+from safety.reaction import ReactionWatch
 from safety.selftest import SelfTest
 
 LEAST_LIMIT = 0.02
@@ -55,6 +56,7 @@ class SupervisorCore:
         self._observation: Observation | None = None
         self._state: RobotState | None = None
         self._motion: Motion | None = None
+        self.reaction = ReactionWatch(config.reaction)
         self._seq = 0
         self._stopped = False
         self._clear_since = math.nan
@@ -82,6 +84,8 @@ class SupervisorCore:
             self._observation = observation
         if state is not None:
             self._state = state
+        o = self._observation
+        self.reaction.take(now, observation, o.oldest_exposure if o is not None else math.nan)
         events: list[tuple[str, dict[str, object]]] = []
         decision, restartable = self._judge(now, self._observation)
         if decision.required >= 0.0 and not self._tested(now, events):
@@ -128,7 +132,8 @@ class SupervisorCore:
         if not o.t <= now + CLOCK_SLACK:
             return refuse("the observation's time lies in the future", s.progress), False
         if age > self._config.reaction.lease_validity:
-            return refuse(f"camera data is {age * 1e3:.0f} ms old", s.progress), age <= DEAD_AFTER
+            why = f"camera data is {age * 1e3:.0f} ms old ({self.reaction.over})"
+            return refuse(why, s.progress), age <= DEAD_AFTER
         if not o.healthy:
             only_late = all(c.ok or c.reason == "late" for c in o.cameras) and o.confirmed_clear
             return refuse(o.reason, s.progress), only_late
@@ -202,4 +207,6 @@ class SupervisorCore:
             cycle_time=0.0,
             fingerprint=self._fingerprint,
             simulation_only=self._simulation_only,
+            reaction=dict(self.reaction.now),
+            reaction_exceeded=self.reaction.lasting(now),
         )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cell.alarms import load_definitions
 from cell.contract import LedgerStatus
 from cell.watch import GRACE, Seen, blocked, conditions
 from perception.contract import MOVED, CameraHealth, Observation
@@ -90,6 +91,15 @@ def test_blocked_means_a_supervisor_and_no_motion(limit: float, rate: float, by:
     assert not blocked(msgspec.structs.replace(state, motion_id=""), frozenset({"supervisor"}))
     assert not blocked(msgspec.structs.replace(state, fault="lease_lost"), frozenset({"supervisor"}))
     assert not blocked(None, frozenset({"supervisor"}))
+
+
+@pytest.mark.requirement("SAF-22")
+def test_a_part_of_the_reaction_time_over_its_budget_is_an_alarm_that_stops_nothing_by_itself() -> None:
+    found = seen(100.0)
+    text = "exposure to observation 84 ms, 33 ms more than configured"
+    found.take_status(msgspec.structs.replace(STATUS, reaction_exceeded=text), 1, 100.0)
+    assert ("reaction_exceeded", True, text) in list(conditions(found, 100.1))
+    assert load_definitions()["reaction_exceeded"].reaction == "none"
 
 
 @pytest.mark.requirement("PER-08")
