@@ -129,7 +129,7 @@ def _stopping(session: Session, model: RobotModel, limits: RateLimits) -> Stoppi
     from cell.session import SessionError
 
     try:
-        return stopping_of(session.safety, session.cell.safety_path, model, limits)
+        return stopping_of(session.safety, session.cell.safety_path, model, limits, session.cell.config.robot.driver)
     except StoppingError as error:
         raise SessionError(f"{session.cell.safety_path}: stopping_table: {error}") from error
 

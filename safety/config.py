@@ -179,7 +179,9 @@ def contact_limits(config: SafetyConfig, path: Path) -> ContactLimits:
     return load_limits(path.parent / config.contact.limits)
 
 
-def stopping_of(config: SafetyConfig, path: Path, model: RobotModel, limits: RateLimits) -> Stopping | None:
+def stopping_of(
+    config: SafetyConfig, path: Path, model: RobotModel, limits: RateLimits, driver: str
+) -> Stopping | None:
     """Return the stopping table a configuration (read from `path`) names, ready for the arm; None if it names none.
 
     Raises FileErrors for a damaged file, StoppingError for one that was measured with something else."""
@@ -189,7 +191,7 @@ def stopping_of(config: SafetyConfig, path: Path, model: RobotModel, limits: Rat
     table = load_table(file)
     if table_fingerprint(file) != config.stopping_table_sha256:
         raise StoppingError(f"{file} is not the table that the safety configuration names: its fingerprint differs")
-    return Stopping(table, model, limits)
+    return Stopping(table, model, limits, driver)
 
 
 def _stopping_errors(config: SafetyConfig, document: Document, path: Path) -> list[FileError]:

@@ -121,11 +121,12 @@ class Stops(NamedTuple):
 class Stopping:
     """A table made ready for an arm. Immutable but for what it remembers of the last motion."""
 
-    def __init__(self, table: StopTable, model: RobotModel, limits: RateLimits) -> None:
-        """Raises StoppingError for a table of another arm, tool or brake, or one with conditions missing."""
+    def __init__(self, table: StopTable, model: RobotModel, limits: RateLimits, driver: str) -> None:
+        """Raises StoppingError for a table of another arm, tool, driver or brake, or one with conditions missing."""
         for what, found, wanted in (
             ("arm", table.model, model.name),
             ("tool", table.tool, model.tool_name),
+            ("driver", table.driver, driver),
             ("slope_up", table.rate_limits.slope_up, limits.slope_up),
             ("slope_down", table.rate_limits.slope_down, limits.slope_down),
             ("jerk", table.rate_limits.jerk, limits.jerk),
@@ -207,7 +208,7 @@ class Stopping:
             time = max((float(self._time[j, s, e, m]) for j, s in steps), default=0.0)
             way = max((float(self._way[j, s, e, m]) for j, s in steps), default=0.0)
             rows.append((rate, time, way))
-        stops = Stops(np.asarray(rows), min(1.0, top))
+        stops = Stops(np.asarray(rows), float(min(1.0, top)))
         self._kept = (motion.motion_id, motion.duration, load, stops)
         return stops
 

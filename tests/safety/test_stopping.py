@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cell.config import default_cell
 from cell.yamlfile import FileErrors
 from robots.contract import PartGeometry
 from robots.rates import DEFAULT_LIMITS, RateLimits
@@ -48,9 +49,18 @@ def plain(seed: int, longest: float = 0.5, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_the_table_of_the_demo_arm_is_whole_and_marked() -> None:
+    """Measured with the twin; its longest stop is near what the brakes' own law says."""
+    file = default_cell().parent / "panda_stops.yaml"
+    table = load_table(file)
+    made = Stopping(table, model(), DEFAULT_LIMITS, "twin")
+    assert table.simulation_only and "SIMULATION ONLY" in table.title
+    assert made.loads == [0.0, 1.0] and 0.17 < made.longest < 0.35
+
+
 @cache
 def stopping(seed: int, longest: float = 0.5) -> Stopping:
-    return Stopping(StopTable.model_validate(plain(seed, longest)), model(), DEFAULT_LIMITS)
+    return Stopping(StopTable.model_validate(plain(seed, longest)), model(), DEFAULT_LIMITS, "twin")
 
 
 @pytest.mark.requirement("SAF-21")
@@ -117,6 +127,7 @@ def change(rows: list[dict[str, Any]], n: int, **new: Any) -> list[dict[str, Any
     [
         ({"model": "ur5e"}, "arm ur5e"),
         ({"tool": "vacuum"}, "tool vacuum"),
+        ({"driver": "vendor"}, "driver vendor"),
         ({"rate_limits": {"slope_up": 3.0, "slope_down": 9.0, "jerk": 160.0}}, "slope_down"),
         ({"rows": plain(0)["rows"][:-1]}, "lacks 1 conditions, first joint 7 at 100 % speed, 100 % extension, 3 kg"),
         ({"rows": change(plain(0)["rows"], 0, joint=8)}, "joint 8"),
@@ -126,7 +137,7 @@ def change(rows: list[dict[str, Any]], n: int, **new: Any) -> list[dict[str, Any
 def test_a_table_of_another_arm_tool_or_brake_is_refused(wrong: dict[str, Any], text: str) -> None:
     table = StopTable.model_validate(plain(0, **wrong))
     with pytest.raises(StoppingError, match=text):
-        Stopping(table, model(), DEFAULT_LIMITS)
+        Stopping(table, model(), DEFAULT_LIMITS, "twin")
 
 
 @pytest.mark.requirement("SAF-21")
@@ -159,7 +170,7 @@ def test_a_motion_stops_no_sooner_than_any_of_its_joints(seed: int) -> None:
 def test_a_faster_motion_than_was_measured_is_limited() -> None:
     m = motion(0)
     slow = [{**r, "speed": 0.5 * r["speed"]} for r in plain(0)["rows"]]
-    table = Stopping(StopTable.model_validate(plain(0, rows=slow)), model(), DEFAULT_LIMITS)
+    table = Stopping(StopTable.model_validate(plain(0, rows=slow)), model(), DEFAULT_LIMITS, "twin")
     stops = table.along(m, 0.0)
     assert stops.top < 1.0 and stops.rows[-1, 0] == stops.top
     assert all(
@@ -170,6 +181,7 @@ def test_a_faster_motion_than_was_measured_is_limited() -> None:
         10.0, observation(np.zeros((0, 4))), state_on(m, 0.4, 0.0), m
     )
     assert answer.limit == pytest.approx(stops.top)
+    assert type(answer.limit) is float, "nothing else can be put on a lease"
 
 
 @pytest.mark.requirement("SAF-21")
@@ -251,15 +263,15 @@ def test_the_table_is_part_of_what_is_signed(tmp_path: Path) -> None:
     named = f"title: t\nZ_d: 0.05\nZ_r: 0.03\nstopping_table: stops.yaml\nstopping_table_sha256: {digest}\n"
     file.write_text(named, encoding="utf-8")
     config = load_safety(file)
-    assert stopping_of(config, file, model(), DEFAULT_LIMITS) is not None
-    assert stopping_of(SafetyConfig(title="t", Z_d=0, Z_r=0), file, model(), DEFAULT_LIMITS) is None
+    assert stopping_of(config, file, model(), DEFAULT_LIMITS, "twin") is not None
+    assert stopping_of(SafetyConfig(title="t", Z_d=0, Z_r=0), file, model(), DEFAULT_LIMITS, "twin") is None
     with pytest.raises(StoppingError, match="slope_down"):
-        stopping_of(config, file, model(), RateLimits(3.0, 9.0, 160.0))
+        stopping_of(config, file, model(), RateLimits(3.0, 9.0, 160.0), "twin")
     table.write_text(json.dumps(plain(1)), encoding="utf-8")
     with pytest.raises(FileErrors, match="another fingerprint"):
         load_safety(file)
     with pytest.raises(StoppingError, match="fingerprint"):
-        stopping_of(config, file, model(), DEFAULT_LIMITS)
+        stopping_of(config, file, model(), DEFAULT_LIMITS, "twin")
     table.unlink()
     with pytest.raises(FileErrors, match="does not exist"):
         load_safety(file)
