@@ -162,6 +162,7 @@ def _arm(session: Session, ports: Ports) -> Node:
         validity=session.safety.reaction.lease_validity + 1e-6,
         state_age=robot.leases.state_age,
         late=robot.leases.late,
+        tick=session.safety.reaction.tick,
         tested=tuple(issuer for issuer in robot.leases.issuers if issuer == SUPERVISOR and session.method == "exact"),
     )
     return RobotNode(ports, robot, model, driver, rules)

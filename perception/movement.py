@@ -274,12 +274,13 @@ class MovementWatch:
 
     def _window(self) -> Fit:
         agree, before, behind = (int(n) for n in self._counts)
-        looked = max(1, agree + before + behind)
+        asked = FRAMES * min(SHARE, len(self.scene.pixel))
+        # Where hardly anything can be measured, a few wrong pixels are no share of the scene.
+        looked = max(agree + before + behind, LEAST * asked)
         normal = self._normal + np.tril(self._normal, -1).T + self._prior
         twist = np.asarray(np.linalg.solve(normal, self._right), np.float64)
         size = math.sqrt(max(0.0, float(twist[:6] @ self.scene.size @ twist[:6])))
-        share = agree / (FRAMES * min(SHARE, len(self.scene.pixel)))
-        fit = Fit(twist, size, share, behind / looked)
+        fit = Fit(twist, size, agree / asked, behind / looked)
         self._normal[:], self._right[:], self._counts[:], self._frames = 0.0, 0.0, 0, 0
         self._judge(fit)
         # A gross misfit says that, not where the camera is: the next weights start from its place in the cell file.

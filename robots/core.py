@@ -68,7 +68,7 @@ class RobotCore:
         self.sessions = Sessions(config.keep_alive)
         self.leases = LeaseDesk(rules, config.rate_hz)
         self.watch = DriverWatch(model, config, info)
-        self.pace = Pace(config.period)
+        self.pace = Pace(max(config.period, rules.tick))
         self.gripper = Gripper(model.gripper_max, info.gripper)
         self.jogger = Jogger(model, self.regions, config.manual_speed, self.dt)
         self.mode: Literal["automatic", "manual"] = "automatic"

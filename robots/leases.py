@@ -66,6 +66,9 @@ class LeaseRules:
     test_age: float = 0.5
     """... and that was no longer ago than this, s."""
 
+    tick: float = 0.0
+    """Tick of the node that the monitor counts on, s, if longer than the node's period."""
+
     def __post_init__(self) -> None:
         if not self.issuers or len(set(self.issuers)) != len(self.issuers):
             raise ValueError("lease rules need at least one issuer, each named once")
@@ -73,6 +76,8 @@ class LeaseRules:
             raise ValueError(f"the lease key must have 16 to {KEY_LENGTH} bytes")
         if not self.fingerprint:
             raise ValueError("lease rules need the fingerprint of the safety configuration")
+        if not 0.0 <= self.tick <= 0.1:
+            raise ValueError(f"tick must lie in [0, 0.1] s, got {self.tick}")
         if not set(self.tested) <= set(self.issuers):
             raise ValueError("only issuers can be asked for a self-test")
         for name in ("validity", "state_age", "late", "test_age"):

@@ -16,7 +16,7 @@ class Pace:
     """Time between ticks. One instance per node, one thread."""
 
     def __init__(self, period: float) -> None:
-        """`period`: of the node, s."""
+        """`period`: of the node, as the monitor counts on it, s."""
         self._period = period
         self._last = math.nan
         self._count = max(1, round(WINDOW / period))

@@ -15,7 +15,10 @@ from rich.table import Table
 
 from cell.cli import FAILED, OK, BadInput
 from cell.config import LoadedCell, load_cell
-from cell.stoptest.measure import Measurement
+from cell.heartbeat import real_time_scheduling
+from cell.process import PRIORITY
+from cell.session import ARM
+from cell.stoptest.measure import Measurement, plan
 from cell.stoptest.rig import Rig, RigError
 from cell.stoptest.sweeps import NoSweep
 from recipes.clearance import fixtures
@@ -45,6 +48,7 @@ def run_stop_test(
         typer.echo(WARNING.format(load=load), err=True)
         if not typer.confirm("Go on?", default=False, err=True):
             return FAILED
+        real_time_scheduling(PRIORITY[ARM])
     rows = _measure(cell, chosen, stops, load, twin)
     if rows is None:
         return FAILED
@@ -103,16 +107,17 @@ def _measure(cell: LoadedCell, joints: list[int], stops: int, load: float, twin:
             TextColumn("stopping"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("{task.description}"), console=console, transient=True,
         ) as bar:  # fmt: skip
-            task = bar.add_task("compiling", total=len(joints) * len(PERCENT) ** 2 * even)
+            task = bar.add_task("planning", total=len(joints) * len(PERCENT) ** 2 * even)
+            limits = cell.config.robot.rate_limits.limits
+            planned = plan(rig.model, fixtures(cell.config.workcell), cell.home(), joints, limits)
             rig.prepare(load)
-            measurement = Measurement(
-                rig, fixtures(cell.config.workcell), cell.home(), cell.config.robot.rate_limits.limits
-            )
+            rig.start_at(cell.home())
+            measurement = Measurement(rig, *planned)
 
             def show(sweep: object, done: int) -> None:
                 bar.update(task, advance=1, description=_words(sweep))
 
-            return list(measurement.rows(joints, even, load, show))
+            return list(measurement.rows(even, load, show))
     except (RigError, NoSweep) as error:
         console.print(str(error), style="red", markup=False)
         rig.settle()

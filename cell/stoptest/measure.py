@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cell.stoptest.rig import Rig, RigError, Stopped
-from cell.stoptest.sweeps import Sweep, motion, plateau, sweeps, transit
+from cell.stoptest.sweeps import NoSweep, Sweep, motion, plateau, sweeps, transit
 from recipes.clearance import Obstacle
+from robots.model import RobotModel
+from robots.motion import Motion
 from robots.rates import RateLimits
 from safety.stopping import StopRow, extension
 
@@ -17,30 +21,73 @@ UP_TO_SPEED = 0.97
 """A stop counts only from at least this share of the speed that was meant."""
 
 
+class Planned(NamedTuple):
+    """One condition, ready to be driven: nothing is computed while the drives wait."""
+
+    sweep: Sweep
+    approach: list[Motion]
+    """From where the condition before ended to the beginning of the sweep."""
+    there: Motion
+    back: Motion
+
+
+def plan(
+    model: RobotModel,
+    obstacles: Sequence[Obstacle],
+    home: NDArray[np.float64],
+    joints: Sequence[int],
+    limits: RateLimits,
+) -> tuple[list[Planned], list[Motion]]:
+    """Return all conditions of the joints (from 0) in order, and the way home at the end.
+
+    Between postures the arm goes by way of the rest pose, from which all were found free. Raises NoSweep.
+    """
+    planned: list[Planned] = []
+    at, posture = home, (-1, -1)
+    for n, sweep in enumerate(sweeps(model, obstacles, home, joints, limits)):
+        stations = [sweep.start]
+        if posture != (sweep.joint, sweep.extension_percent):
+            stations = [home, sweep.start]
+        approach = []
+        for station in stations:
+            approach += _transit(model, obstacles, at, station)
+            at = station
+        posture = (sweep.joint, sweep.extension_percent)
+        there, back = (motion(model, sweep, b, limits, f"sweep-{n}-{b:d}") for b in (False, True))
+        planned.append(Planned(sweep, approach, there, back))
+    return planned, _transit(model, obstacles, at, home)
+
+
+def _transit(
+    model: RobotModel, obstacles: Sequence[Obstacle], at: NDArray[np.float64], to: NDArray[np.float64]
+) -> list[Motion]:
+    if float(np.abs(at - to).max()) < 1e-6:
+        return []
+    way = transit(model, obstacles, at, to)
+    if way is None:
+        raise NoSweep("the way from one posture to the next is not free")
+    return [way]
+
+
 class Measurement:
-    """The whole test on one rig; `rows` yields one condition after the other."""
+    """The whole test on one rig, whose arm stands at the beginning of the plan."""
 
-    def __init__(self, rig: Rig, obstacles: Sequence[Obstacle], home: NDArray[np.float64], limits: RateLimits) -> None:
+    def __init__(self, rig: Rig, planned: Sequence[Planned], home: Sequence[Motion]) -> None:
         self._rig = rig
-        self._obstacles = obstacles
+        self._planned = planned
         self._home = home
-        self._limits = limits
         self._number = 0
-        self._joint = -1
-        self._extension = -1
 
-    def rows(
-        self, joints: Sequence[int], stops: int, load: float, progress: Callable[[Sweep, int], None]
-    ) -> Iterator[StopRow]:
-        """Yield the rows of the joints (from 0). `progress` is told the sweep and how many of its stops are done.
+    def rows(self, stops: int, load: float, progress: Callable[[Sweep, int], None]) -> Iterator[StopRow]:
+        """Yield a row for each condition. `progress` is told the sweep and how many of its stops are done.
 
-        Raises NoSweep, RigError.
-        """
-        for sweep in sweeps(self._rig.model, self._obstacles, self._home, joints, self._limits):
-            self._approach(sweep)
+        Raises RigError."""
+        for one in self._planned:
+            self._drive(one.approach)
+            sweep = one.sweep
             found: list[Stopped] = []
             for n in range(stops + stops % 2):
-                found.append(self._one(sweep, n, stops))
+                found.append(self._one(one, n, stops))
                 progress(sweep, n + 1)
             yield StopRow(
                 joint=sweep.joint + 1, speed_percent=sweep.speed_percent, extension_percent=sweep.extension_percent,
@@ -48,30 +95,18 @@ class Measurement:
                 extension=round(min(s.extension for s in found), 4), time=_up(max(s.time for s in found)),
                 angle=_up(max(s.angle for s in found)),
             )  # fmt: skip
-        self._move(self._home)
+        self._drive(self._home)
 
-    def _approach(self, sweep: Sweep) -> None:
-        """To the beginning of a sweep; between postures by way of the rest pose, from which all were found free."""
-        if (self._joint, self._extension) != (sweep.joint, sweep.extension_percent):
-            self._move(self._home)
-        self._joint, self._extension = sweep.joint, sweep.extension_percent
-        self._move(sweep.start)
+    def _drive(self, ways: Sequence[Motion]) -> None:
+        for way in ways:
+            self._rig.go(way)
+            self._rig.finish()
 
-    def _move(self, to: NDArray[np.float64]) -> None:
-        at = np.array(self._rig.state.q_commanded)
-        if float(np.abs(at - to).max()) < 1e-6:
-            return
-        way = transit(self._rig.model, self._obstacles, at, to)
-        if way is None:
-            raise RigError("the way to the next posture is not free: move the arm to its rest pose and start again")
-        self._rig.go(way)
-        self._rig.finish()
-
-    def _one(self, sweep: Sweep, n: int, stops: int) -> Stopped:
+    def _one(self, planned: Planned, n: int, stops: int) -> Stopped:
         """One sweep to or fro with a stop on the plateau, each a little later than the one before."""
-        rig, model = self._rig, self._rig.model
+        rig, model, sweep = self._rig, self._rig.model, planned.sweep
         self._number += 1
-        way = motion(model, sweep, n % 2 == 1, self._limits, f"stop-{self._number}")
+        way = replace(planned.back if n % 2 else planned.there, motion_id=f"stop-{self._number}")
         begins, lasts = plateau(model, sweep)
         rig.go(way, begins + 0.3 * lasts * (n // 2) / max(1, stops // 2) + 0.05 * lasts)
         stopped = rig.stop(sweep.joint, lambda q: extension(model, q))

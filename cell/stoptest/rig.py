@@ -33,6 +33,8 @@ STANDS_FOR = 0.04
 """The arm stands if no joint was measured moving for so long, s; it stood from the beginning of that time."""
 PATIENCE = 30.0
 """Longest time for anything the test waits for, s."""
+AT_HOME = 0.01
+"""rad."""
 CALM = 0.1
 """The arm stands for so long before a sweep, s."""
 
@@ -89,7 +91,7 @@ class Rig:
         """Compile, connect, and attach the load (twin only). Raises RigError."""
         for node in self._nodes:
             node.warm_up()  # type: ignore[attr-defined]
-        self._began = self._clock.now()
+        self._began = self.now = self._clock.now()
         self.until(lambda: self.client.connected and self.node.published is not None, "the drives did not answer")
         if self._twin is not None:
             self._twin.request({"type": "twin_fault", "name": "payload", "value": load}, self.now)
@@ -97,6 +99,12 @@ class Rig:
             replies = [reply for reply in self._twin.replies() if reply.verdict == "rejected"]
             if replies:
                 raise RigError(f"the twin does not carry {load:g} kg: {replies[0].reason}")
+
+    def start_at(self, home: NDArray[np.float64]) -> None:
+        """See that the arm stands at its rest pose, from where all ways were planned. Raises RigError."""
+        off = float(np.abs(np.array(self.state.q) - home).max())
+        if not off <= AT_HOME:
+            raise RigError(f"a joint is {math.degrees(off):.1f} degrees off the rest pose: move the arm there first")
 
     @property
     def state(self) -> RobotState:

@@ -12,8 +12,8 @@ import pytest
 from cell.cli import BAD_INPUT, FAILED, OK, guarded
 from cell.commands import stoptest
 from cell.config import load_cell
-from cell.stoptest.measure import Measurement
-from cell.stoptest.rig import Rig, Stopped
+from cell.stoptest.measure import Measurement, plan
+from cell.stoptest.rig import Rig, RigError, Stopped
 from cell.stoptest.sweeps import STEP, Sweep, free, law, motion, plateau, sweeps
 from recipes.clearance import fixtures
 from robots.motion import Motion
@@ -64,9 +64,12 @@ def test_the_twin_is_stopped_and_the_worst_of_ten_is_kept(found: list[Sweep]) ->
         rig.prepare(0.0)
         stop = rig.stop
         rig.stop = lambda joint, reached: kept.append(stop(joint, reached)) or kept[-1]  # type: ignore[method-assign,func-returns-value]
-        measurement = Measurement(rig, fixtures(CELL.config.workcell), CELL.home(), LIMITS)
+        rig.start_at(CELL.home())
+        with pytest.raises(RigError, match="rest pose"):
+            rig.start_at(CELL.home() + 0.1)
+        measurement = Measurement(rig, *plan(MODEL, fixtures(CELL.config.workcell), CELL.home(), [6], LIMITS))
         done: list[int] = []
-        row = next(measurement.rows([6], 10, 0.0, lambda sweep, n: done.append(n)))
+        row = next(measurement.rows(10, 0.0, lambda sweep, n: done.append(n)))
     finally:
         rig.close()
     assert done == list(range(1, 11)) and len(kept) == 10 == row.stops
@@ -84,8 +87,11 @@ class Measured(Measurement):
 
     broken: type[BaseException] | None = None
 
-    def rows(self, joints: Any, stops: int, load: float, progress: Any) -> Iterator[StopRow]:
-        for joint in joints:
+    def __init__(self, rig: Rig, joints: Any, home: Any) -> None:
+        self.joints = joints
+
+    def rows(self, stops: int, load: float, progress: Any) -> Iterator[StopRow]:
+        for joint in self.joints:
             for speed in PERCENT:
                 for reach in PERCENT:
                     yield StopRow(joint=joint + 1, speed_percent=speed, extension_percent=reach, load=load,
@@ -97,6 +103,8 @@ class Measured(Measurement):
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> type[Measured]:
     monkeypatch.setattr(stoptest, "Measurement", Measured)
+    monkeypatch.setattr(stoptest, "plan", lambda model, obstacles, home, joints, limits: (joints, []))
+    monkeypatch.setattr(Rig, "start_at", lambda self, home: None)
     monkeypatch.setattr(Rig, "prepare", lambda self, load: None)
     monkeypatch.setattr(Rig, "settle", lambda self: None)
     monkeypatch.setattr(Measured, "broken", None)

@@ -64,6 +64,8 @@ def test_without_a_young_self_test_a_lease_permits_nothing(tested_at: float) -> 
 def test_a_self_test_is_demanded_of_issuers_only() -> None:
     with pytest.raises(ValueError, match="self-test"):
         LeaseRules(("supervisor",), PRINT, KEY, tested=("somebody",))
+    with pytest.raises(ValueError, match="tick"):
+        LeaseRules(("supervisor",), PRINT, KEY, tick=math.nan)
     with pytest.raises(ValueError, match="test_age"):
         LeaseRules(("supervisor",), PRINT, KEY, test_age=math.nan)
     k = LeaseKeeper("second_channel", LeaseRules(("supervisor", "second_channel"), PRINT, KEY, validity=VALIDITY,
