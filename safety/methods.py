@@ -13,13 +13,16 @@ from robots.contract import RobotState
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.rates import RateLimits
+from safety.clamping import Fixed
 from safety.config import SafetyConfig
+from safety.contact import ContactLimits
 from safety.monitor import Decision, Monitor
 from safety.protective_field import protective_field
 from safety.separation import Braking, allowed_speed
 from safety.stopping import Stopping
 
-Method = Literal["exact", "constant_speed", "static_zone"]
+Method = Literal["exact", "constant_speed", "static_zone", "ssm_contact"]
+"""`ssm_contact` is the exact monitor with a safety configuration that has zones of contact."""
 ZONE_BRAKING = 0.35
 """Whole-arm braking time a static zone is sized with, s: the longest of the arm at full speed, as a stopping test
 would give it (published: 0.29 s for a Panda's slowest joint, and the rate's ramp)."""
@@ -116,15 +119,11 @@ def _with_limit(decision: Decision, limit: float, reason: str, motion: Motion) -
 
 
 def build_monitor(
-    method: Method,
-    config: SafetyConfig,
-    model: RobotModel,
-    limits: RateLimits,
-    reach: float = 0.0,
-    stopping: Stopping | None = None,
-) -> AnyMonitor:
-    """Return the monitor of a method; `reach` as in `StaticZone`, `stopping` as in `Monitor`."""
-    exact = Monitor(config, model, limits, stopping)
+    method: Method, config: SafetyConfig, model: RobotModel, limits: RateLimits, reach: float = 0.0,
+    contact: ContactLimits | None = None, fixed: Fixed | None = None, stopping: Stopping | None = None,
+) -> AnyMonitor:  # fmt: skip
+    """Return the monitor of a method; `reach` as in `StaticZone`, the rest as in `Monitor`."""
+    exact = Monitor(config, model, limits, contact, fixed, stopping)
     if method == "static_zone":
         return StaticZone(exact, config, reach)
     if method == "constant_speed":

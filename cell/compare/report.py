@@ -16,8 +16,9 @@ NAMES = {
     "static_zone": "static stop zone, ISO 13855",
     "constant_speed": "constant speed, ISO/TS 15066",
     "exact": "exact, along the path",
+    "ssm_contact": "exact, with zones of contact",
 }
-COLOURS = {"static_zone": "#b0b7c1", "constant_speed": "#f2a65b", "exact": "#2a9d57"}
+COLOURS = {"static_zone": "#b0b7c1", "constant_speed": "#f2a65b", "exact": "#2a9d57", "ssm_contact": "#2f6fb5"}
 SAME = 0.05
 """Lost times closer than this are equal, s: a few ticks of the controller."""
 
@@ -59,6 +60,8 @@ class Comparison(NamedTuple):
                 found.append(
                     f"{r.trace}, {r.method}: {r.contacts_while_moving} contacts, {r.psd_violations} violations"
                 )
+            if r.contact_limit_exceedances:
+                found.append(f"{r.trace}, {r.method}: {r.contact_limit_exceedances} touches above the contact limits")
         for trace in self.traces:
             exact, static = self.of(trace, "exact"), self.of(trace, "static_zone")
             if exact is not None and static is not None and self.lost(exact) > self.lost(static) + SAME:

@@ -177,7 +177,7 @@ def test_a_faster_motion_than_was_measured_is_limited() -> None:
         stops.top * v <= 0.5 * 1.05 * 0.8 * w * 1.001 for v, w in zip(m.peak_velocity, model().v_max, strict=True)
     )
     config = CONFIG.model_copy(update={"stopping_table": "x", "stopping_table_sha256": "0" * 64})
-    answer = Monitor(config, model(), DEFAULT_LIMITS, table).cycle(
+    answer = Monitor(config, model(), DEFAULT_LIMITS, stopping=table).cycle(
         10.0, observation(np.zeros((0, 4))), state_on(m, 0.4, 0.0), m
     )
     assert answer.limit == pytest.approx(stops.top)
@@ -223,10 +223,10 @@ def test_with_a_table_the_monitor_never_permits_more() -> None:
     with pytest.raises(ValueError, match="belong together"):
         Monitor(config, model(), DEFAULT_LIMITS)
     with pytest.raises(ValueError, match="belong together"):
-        Monitor(CONFIG, model(), DEFAULT_LIMITS, stopping(0))
+        Monitor(CONFIG, model(), DEFAULT_LIMITS, stopping=stopping(0))
     plain_one, measured = (
         Monitor(CONFIG, model(), DEFAULT_LIMITS),
-        Monitor(config, model(), DEFAULT_LIMITS, stopping(1)),
+        Monitor(config, model(), DEFAULT_LIMITS, stopping=stopping(1)),
     )
     rng = np.random.default_rng(2)
     lower = 0
