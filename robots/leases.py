@@ -180,7 +180,9 @@ class LeaseKeeper:
         if lease.limit > 0.0:
             why = self._untested(lease, now)
             if why:
-                return Permission(0.0, why, False, True)
+                # A node that was held up reads leases that are younger than its clock: that is a gap, no defect.
+                ahead = lease.tested_at > now
+                return Permission(0.0, why, ahead, not ahead)
         return Permission(lease.limit, lease.reason, False, False)
 
     @property

@@ -57,7 +57,8 @@ def test_without_a_young_self_test_a_lease_permits_nothing(tested_at: float) -> 
     if 9.5 <= tested_at <= 10.0 + HELD_UP:
         assert permission == (0.7, "person", False, False) and k.alive(10.0) == ""
     else:
-        assert permission.limit == 0.0 and permission.latch and "self-test" in permission.reason
+        assert permission.limit == 0.0 and "self-test" in permission.reason
+        assert permission.latch != permission.missing == (tested_at > 10.0)
         assert "self-test" in k.alive(10.0)
 
 
