@@ -1,5 +1,6 @@
-"""Coarser methods of speed and separation monitoring, for comparison with the exact one: a static stop zone and the
-constant-speed form. Both leave every check of inputs to the exact monitor and replace its limit alone."""
+"""Other methods than the exact one, for comparison: a static stop zone and the constant-speed form, which are coarser,
+and `reach` (`safety.reach`), which judges contact alone. All leave every check of inputs to the exact monitor and
+replace its limit alone."""
 
 from __future__ import annotations
 
@@ -16,9 +17,10 @@ from robots.rates import RateLimits
 from safety.config import SafetyConfig
 from safety.monitor import Decision, Monitor
 from safety.protective_field import protective_field
+from safety.reach import Reach
 from safety.separation import Braking, allowed_speed
 
-Method = Literal["exact", "constant_speed", "static_zone"]
+Method = Literal["exact", "constant_speed", "static_zone", "reach"]
 ZONE_BRAKING = 0.35
 """Whole-arm braking time a static zone is sized with, s: the longest of the arm at full speed, as a stopping test
 would give it (published: 0.29 s for a Panda's slowest joint, and the rate's ramp)."""
@@ -118,6 +120,8 @@ def build_monitor(
     method: Method, config: SafetyConfig, model: RobotModel, limits: RateLimits, reach: float = 0.0
 ) -> AnyMonitor:
     """Return the monitor of a method; `reach` as in `StaticZone`."""
+    if method == "reach":
+        return Reach(config, model, limits)
     exact = Monitor(config, model, limits)
     if method == "static_zone":
         return StaticZone(exact, config, reach)

@@ -90,7 +90,7 @@ class Monitor:
         self._jog_acceleration = JOINT_SHARE * model.a_max
         self._q = np.empty(model.dof)
         links = len(model.chain.owner) - self._fixed
-        self._scratch = {n: _Scratch(n, ROOM) for n in (links, links + 1)}
+        self._scratch = {n: Scratch(n, ROOM) for n in (links, links + 1)}
 
     def cycle(self, now: float, observation: Observation, state: RobotState, motion: Motion | None) -> Decision:
         """Return the limit for the motion `state` is on.
@@ -126,10 +126,7 @@ class Monitor:
         else:
             course = Course(progress, state.rate, state.rate_slope, horizon, obeyed)
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
-            found = search.decide(
-                balls, chain, self._fixed, self._q, course, path, self._brakes, people,
-                scratch.singles, scratch.doubles,
-            )  # fmt: skip
+            found = self._along(balls, chain, course, path, people, scratch)
         if not found.sound:
             return refuse("an occupied point is not a sensible number", progress)
         return self._decision(found, state, observation, balls, horizon, people.age)
@@ -144,18 +141,23 @@ class Monitor:
         course = Course(0.0, 0.5, 0.0, 0.1, 0.01)
         self._q[:] = rest
         scratch = self._scratch[len(self._model.chain.owner) - self._fixed]
-        search.decide(
-            balls, self._model.chain, self._fixed, self._q, course, path, self._brakes, people,
-            scratch.singles, scratch.doubles,
-        )  # fmt: skip
+        self._along(balls, self._model.chain, course, path, people, scratch)
         search.stand(balls, self._model.chain, self._fixed, self._q, scratch.singles, scratch.doubles, scratch.near)
         search.deviation(self._q, 0.0, path)
         jog = Jogging(np.zeros(dof), self._jog_speed, self._jog_acceleration, 0.1, 0.01, self._brakes.tick)
         blind_limit(self._model.chain, self._fixed, self._q, jog, people, scratch.near)
 
+    def _along(
+        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, people: People, scratch: Scratch
+    ) -> Finding:  # fmt: skip
+        """On the accepted path."""
+        return search.decide(
+            balls, chain, self._fixed, self._q, course, path, self._brakes, people, scratch.singles, scratch.doubles
+        )
+
     def _off_path(
         self, balls: NDArray[np.float32], chain: Chain, state: RobotState, horizon: float, obeyed: float,
-        people: People, scratch: _Scratch,
+        people: People, scratch: Scratch,
     ) -> Finding:  # fmt: skip
         """Where no motion is accepted: rate 0, but for jogging, which only manual mode knows."""
         found = search.stand(
@@ -197,7 +199,7 @@ class Monitor:
         )
 
 
-class _Scratch:
+class Scratch:
     """Arrays of one cycle for a number of moving links."""
 
     def __init__(self, links: int, balls: int) -> None:

@@ -1,0 +1,482 @@
+"""The search of the method `reach`, compiled: where a *moving* arm can be until when, against people who grow with time.
+
+Every place s of the path ahead is asked for the gap that people need until the latest moment at which any permitted
+ramp can still have a moving arm there. That moment is bounded in INTERVALS intervals of time, whatever the limit:
+each says from which place on an arm is to be expected in it. The limit adds how long and how far the arm may go
+(`safety.braking`). The proof is docs/safety/proof.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell.compiled import njit
+from safety.braking import Brakes, Course, Falls, falls_ahead, rising, stop
+from safety.kernels import BLOCK, PIECES, SLACK, Sweep, block_bounds, cloud_in, sweep_in, to_axis
+from safety.search import FALLS, RESOLUTION, Bound, People, Problem, Stop, entail, highest, needed
+from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+INTERVALS = 20
+BEFORE = 8
+"""Of these, how many lie before the lease can have expired."""
+HARDEST = 20.0
+"""No stop takes the rate down faster than this, 1/s: neither the node's (`slope_down` is at most this) nor
+an emergency stop, which is taken to need at least 50 ms from full rate."""
+BODY = 7
+"""Numbers of a body: both ends of its axis, radius."""
+
+
+class Stages(NamedTuple):
+    """The intervals of time, one row each: no arm that still moves in it is behind the place `first`."""
+
+    first: NDArray[np.int64]
+    """Station. Never falls from one interval to the next."""
+    since: F64
+    """Start, s from now."""
+    until: F64
+    """End; inf for the last one."""
+    farthest: F64
+    """Nominal progress ahead at the end at most, s."""
+
+
+class Bodies(NamedTuple):
+    """People as capsules at the reference time of the observation. m is any number of them."""
+
+    axis: F64
+    """(m, 7) both ends of the axis and the radius, m."""
+    velocity: F64
+    """(m, 6) of both ends, m/s."""
+    spread: F64
+    """(m,) by how much the velocity may be wrong, m/s; inf: nothing is known of it, nor is it used."""
+    acceleration: float
+    """No point of a body accelerates by more, m/s^2. Used only with a finite spread."""
+
+
+class Reached(NamedTuple):
+    """What `widen` returns."""
+
+    limit: float
+    ahead: float
+    """Nominal progress within which the arm stands at this limit, s."""
+    separation: float
+    """Smallest gap to a body now, m; inf if there is none."""
+    body: int
+    """Of that pair; -1: there is none."""
+    link: int
+    bound_by_body: bool
+    """A body has lowered the limit below what the balls permit."""
+
+
+@njit(cache=True)
+def least_ahead(course: Course, level: float, expiry: int, ticks: int, brakes: Brakes) -> float:
+    """Return the least nominal progress (s) commanded after `ticks` ticks.
+
+    level: the rate commanded `expiry` ticks from now is at least this. No rate rises by more than the steepest rise
+    nor falls by more than HARDEST.
+    """
+    tick = brakes.tick
+    steepest, hardest = max(brakes.up, course.slope), max(HARDEST, brakes.down, -course.slope)
+    progress = 0.0
+    before = level - steepest * expiry * tick
+    for k in range(1, ticks + 1):
+        left = (expiry - k) * tick
+        after = level - steepest * left if left >= 0.0 else level + hardest * left
+        progress += tick * max(0.0, course.rate - hardest * k * tick, min(before, after))
+        before = after
+    return progress
+
+
+@njit(cache=True)
+def most_ahead(course: Course, time: float, brakes: Brakes) -> float:
+    """Return the largest nominal progress (s) `time` s from now, whatever is permitted."""
+    steepest = max(brakes.up, course.slope)
+    rate = 1.0 if course.progress <= 0.0 else course.rate
+    rises = max(0.0, (1.0 - rate) / steepest)
+    time = brakes.tick * math.ceil(time / brakes.tick)
+    if time <= rises:
+        return time * (rate + 0.5 * steepest * (time + brakes.tick))
+    return rises * (rate + 0.5 * steepest * (rises + brakes.tick)) + (time - rises)
+
+
+@njit(cache=True)
+def fill_stages(course: Course, falls: Falls, brakes: Brakes, stages: Stages) -> None:
+    """Bound until when a moving arm may be where, whatever the limit. All rows of `stages` are filled."""
+    tick, delay = brakes.tick, brakes.delay
+    expiry = math.ceil(max(0.0, course.horizon - delay) / tick - 1e-9)
+    over = max(tick * math.ceil(course.horizon / tick - 1e-9), expiry * tick + delay)
+    steep = Brakes(max(brakes.up, course.slope), brakes.down, brakes.jerk, tick, delay)
+    place = course.progress + most_ahead(course, expiry * tick, brakes)
+    turn = steep.up * steep.up / (2.0 * brakes.jerk)
+    since, last = 0.0, 0
+    for k in range(INTERVALS):
+        level = -1.0
+        if k < BEFORE:
+            until = over * (k + 1) / BEFORE
+        else:
+            if course.progress > 0.0:
+                # still moving: the rate when the lease expired, and what its slope could add, was above this
+                level = (k - BEFORE) / (INTERVALS - BEFORE) - turn
+            rate, slope = rising((k + 1 - BEFORE) / (INTERVALS - BEFORE), steep)
+            time, end = stop(place, rate, slope, falls, brakes)
+            until = max(since, over + time if end <= course.progress + WINDOW else np.inf)
+        if since >= delay and since < 10.0:
+            ahead = least_ahead(course, level, expiry, math.floor((since - delay) / tick), brakes)
+            last = max(last, min(LEAD + math.floor(ahead / SPACING), STATIONS - 2))
+        stages.first[k], stages.since[k], stages.until[k] = last, since, until
+        stages.farthest[k] = most_ahead(course, min(until, 10.0), brakes)
+        since = until
+    stages.until[INTERVALS - 1] = np.inf
+
+
+@njit(cache=True)
+def fill_need(stop: Stop, stages: Stages, people: People, need: F64) -> None:
+    """Fill need (STATIONS,): the gap each stretch behind a station must keep, m; it never falls along the path."""
+    k = 0
+    time = min(stages.until[0], stop.time)
+    gap = needed(people, time)
+    for m in range(stop.last + 1):
+        while k + 1 < INTERVALS and stages.first[k + 1] <= m:
+            k += 1
+            if stages.until[k] > time and time < stop.time:
+                time = min(stages.until[k], stop.time)
+                gap = needed(people, time)
+        need[m] = gap
+
+
+@njit(cache=True)
+def apart(body: F64, e: F64) -> float:
+    """Return the distance between the axis of a body and the segment from e[:3] to e[3:]."""
+    ux, uy, uz = body[3] - body[0], body[4] - body[1], body[5] - body[2]
+    a = ux * ux + uy * uy + uz * uz
+    if a == 0.0:
+        return to_axis(body[0], body[1], body[2], e)
+    vx, vy, vz = e[3] - e[0], e[4] - e[1], e[5] - e[2]
+    wx, wy, wz = body[0] - e[0], body[1] - e[1], body[2] - e[2]
+    b, c = ux * vx + uy * vy + uz * vz, vx * vx + vy * vy + vz * vz
+    d, f = ux * wx + uy * wy + uz * wz, vx * wx + vy * wy + vz * wz
+    cross = a * c - b * b
+    if cross > 1e-12 * a * c:
+        s, t = (b * f - c * d) / cross, (a * f - b * d) / cross
+        if 0.0 <= s <= 1.0 and 0.0 <= t <= 1.0:
+            x, y, z = wx + s * ux - t * vx, wy + s * uy - t * vy, wz + s * uz - t * vz
+            return math.sqrt(x * x + y * y + z * z)
+    # else an end of one of them is nearest
+    least = min(to_axis(body[0], body[1], body[2], e), to_axis(body[3], body[4], body[5], e))
+    return min(least, to_axis(e[0], e[1], e[2], body), to_axis(e[3], e[4], e[5], body))
+
+
+@njit(cache=True)
+def part_way(e: F64, f: F64, share: float, out: F64) -> None:
+    """Fill out (6,) with the axis `share` of the way from e to f."""
+    for c in range(6):
+        out[c] = e[c] + share * (f[c] - e[c])
+
+
+@njit(cache=True)
+def stretch_clear(
+    body: F64, e: F64, f: F64, share: float, start: float, end: float, way: float, need: float, axis: F64
+) -> bool:
+    """Whether the distance of a body to an axis moving from e to `share` of the way to f is at least `need` throughout.
+
+    start, end: distances at both ends; way: length of the stretch. Where two distances a and b belong to places no
+    farther apart than w, nothing between them is nearer than (a + b - w) / 2. axis: (6,) scratch.
+    """
+    if min(start, end) < need:
+        return False
+    if 0.5 * (start + end - way) >= need:
+        return True
+    before = start
+    for k in range(1, PIECES + 1):
+        after = end
+        if k < PIECES:
+            part_way(e, f, share * k / PIECES, axis)
+            after = apart(body, axis)
+        if 0.5 * (before + after - way / PIECES) < need:
+            return False
+        before = after
+    return True
+
+
+@njit(cache=True)
+def stays(body: F64, link: int, sweep: Sweep, first: int, last: int, share: float, need: F64, axis: F64) -> bool:
+    """Whether a link keeps its gap to a body on every stretch from station `first` to `share` of the one behind `last`.
+
+    need: (STATIONS,) gap of the stretch behind each station, m; it must not fall. Goes as far in one step as the link
+    would have to move to come too near. axis: (6,) scratch.
+    """
+    ends, way = sweep.ends, sweep.way
+    off = body[6] + sweep.radius[link] + sweep.bend[link]
+    total = way[last, link] + share * (way[last + 1, link] - way[last, link])
+    k = first
+    d = apart(body, ends[k, link]) - off
+    while True:
+        if d < need[k]:
+            return False
+        if d - (total - way[k, link]) >= need[last]:
+            return True
+        j = k
+        while j < last and d - (way[j + 1, link] - way[k, link]) >= need[j]:
+            j += 1
+        if j > k:
+            k, d = j, apart(body, ends[j, link]) - off
+            continue
+        part = share if k == last else 1.0
+        part_way(ends[k, link], ends[k + 1, link], part, axis)
+        end = apart(body, axis) - off
+        length = part * (way[k + 1, link] - way[k, link])
+        if not stretch_clear(
+            body, ends[k, link], ends[k + 1, link], part, d + off, end + off, length, need[k] + off, axis
+        ):
+            return False
+        if k == last:
+            return True
+        k, d = k + 1, end
+
+
+class Work(NamedTuple):
+    """What a limit asks of the path, and scratch space."""
+
+    held: F64
+    """(STATIONS,) for the first course of events, ..."""
+    down: F64
+    """... the second."""
+    flat: F64
+    """(STATIONS,)"""
+    body: F64
+    """(7,)"""
+    axis: F64
+    """(6,)"""
+
+
+@njit(cache=True)
+def new_work() -> Work:
+    """Return scratch space."""
+    return Work(np.empty(STATIONS), np.empty(STATIONS), np.empty(STATIONS), np.empty(BODY), np.empty(6))
+
+
+@njit(cache=True)
+def ask(bound: Bound, stages: Stages, people: People, work: Work) -> None:
+    """Fill what a limit asks for."""
+    if bound.held.need < np.inf:
+        fill_need(bound.held, stages, people, work.held)
+    if bound.down.need > -np.inf and bound.down.need < np.inf:
+        fill_need(bound.down, stages, people, work.down)
+
+
+@njit(cache=True)
+def _clear(stop: Stop, body: F64, link: int, sweep: Sweep, need: F64, axis: F64) -> bool:
+    if not stop.need > -np.inf:
+        return True
+    return stop.need < np.inf and stays(body, link, sweep, 0, stop.last, stop.share, need, axis)
+
+
+@njit(cache=True)
+def clear(bound: Bound, body: F64, link: int, sweep: Sweep, work: Work) -> bool:
+    """Whether an arm that still moves cannot reach a body. `work` holds what the limit asks for."""
+    return _clear(bound.held, body, link, sweep, work.held, work.axis) and _clear(
+        bound.down, body, link, sweep, work.down, work.axis
+    )
+
+
+@njit(cache=True)
+def _evades(
+    stop: Stop, number: int, bodies: Bodies, link: int, sweep: Sweep, stages: Stages, people: People, work: Work
+) -> bool:
+    """As `clear` for a body with a known velocity: in each interval by that, or by the largest speed of people."""
+    if not stop.need > -np.inf:
+        return True
+    if not stop.need < np.inf:
+        return False
+    axis, v = bodies.axis[number], bodies.velocity[number]
+    speed = math.sqrt(max(v[0] ** 2 + v[1] ** 2 + v[2] ** 2, v[3] ** 2 + v[4] ** 2 + v[5] ** 2))
+    for k in range(INTERVALS):
+        since, until = stages.since[k], stages.until[k]
+        if since >= stop.time:
+            return True
+        at = min(stop.swept, stages.farthest[k]) / SPACING
+        whole = min(math.floor(at), STATIONS - LEAD - 3)
+        last, share = LEAD + whole, min(1.0, at - whole)
+        first = min(stages.first[k], last)
+        work.flat[first : last + 1] = needed(people, min(until, stop.time))
+        if stays(axis, link, sweep, first, last, share, work.flat, work.axis):
+            continue
+        if not until < np.inf:
+            return False
+        middle, end = people.age + 0.5 * (since + until), people.age + until
+        for c in range(6):
+            work.body[c] = axis[c] + middle * v[c]
+        grown = 0.5 * (until - since) * speed + end * (bodies.spread[number] + 0.5 * bodies.acceleration * end)
+        work.body[6] = axis[6] + grown
+        work.flat[first : last + 1] = people.fixed
+        if not stays(work.body, link, sweep, first, last, share, work.flat, work.axis):
+            return False
+    return True
+
+
+@njit(cache=True)
+def body_clear(
+    bound: Bound, number: int, bodies: Bodies, link: int, sweep: Sweep, stages: Stages, people: People, work: Work
+) -> bool:
+    """As `clear` for one of the bodies."""
+    if clear(bound, bodies.axis[number], link, sweep, work):
+        return True
+    if not bodies.spread[number] < np.inf:
+        return False
+    return _evades(bound.held, number, bodies, link, sweep, stages, people, work) and _evades(
+        bound.down, number, bodies, link, sweep, stages, people, work
+    )
+
+
+@njit(cache=True)
+def best(
+    bound: Bound, floor: float, ball: F64, number: int, bodies: Bodies, link: int, problem: Problem, stages: Stages,
+    work: Work,
+) -> Bound:  # fmt: skip
+    """Return the largest multiple of RESOLUTION from `floor` to below `bound` at which a pair is clear.
+
+    floor: a limit known to be clear, or 0. number -1: the pair is that of `ball`, else that of a body.
+    """
+    low, high = round(floor / RESOLUTION), round(bound.limit / RESOLUTION)
+    found = entail(low * RESOLUTION, problem)
+    middle = low + 1
+    while high - low > 1:
+        tried = entail(middle * RESOLUTION, problem)
+        fine = tried.farther.need < np.inf
+        if fine:
+            ask(tried, stages, problem.people, work)
+            if number < 0:
+                fine = clear(tried, ball, link, problem.sweep, work)
+            else:
+                fine = body_clear(tried, number, bodies, link, problem.sweep, stages, problem.people, work)
+        if fine:
+            low, found = middle, tried
+        else:
+            high = middle
+        middle = (low + high) // 2
+    return found
+
+
+@njit(cache=True)
+def take_ball(ball: int, problem: Problem, out: F64) -> None:
+    """Fill out (7,) with a ball of the cloud."""
+    cloud = problem.cloud
+    out[0] = out[3] = float(cloud.x[ball])
+    out[1] = out[4] = float(cloud.y[ball])
+    out[2] = out[5] = float(cloud.z[ball])
+    out[6] = float(cloud.r[ball])
+
+
+@njit(cache=True)
+def _near(bound: Bound, sweep: Sweep, link: int) -> float:
+    """A pair with a larger gap now cannot come nearer than any place asks for."""
+    way, last, share = sweep.way, bound.farther.last, bound.farther.share
+    total = way[last, link] + share * (way[last + 1, link] - way[last, link])
+    return bound.farther.need + total + sweep.bend[link] + SLACK
+
+
+@njit(cache=True)
+def among_balls(
+    whole: int, bound: Bound, floor: float, ball: int, link: int, bodies: Bodies, problem: Problem, stages: Stages
+) -> Bound:
+    """Return the largest limit, from `floor` to that of `bound`, that is clear of all balls.
+
+    whole: number of balls in whole blocks. floor: known to be clear. ball, link: a pair likely to bind.
+    """
+    cloud, sweep = problem.cloud, problem.sweep
+    work, trial, row = new_work(), new_work(), np.empty(BODY)
+    before, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    ask(bound, stages, problem.people, work)
+    take_ball(ball, problem, row)
+    if not clear(bound, row, link, sweep, work):
+        bound = best(bound, floor, row, -1, bodies, link, problem, stages, trial)
+        ask(bound, stages, problem.people, work)
+    for i in range(sweep.radius.shape[0] - 1, -1, -1):
+        for b in range(whole // BLOCK):
+            if bound.limit <= floor:
+                return bound
+            if cloud.block[i, b] >= _near(bound, sweep, i):
+                continue
+            block_bounds(b, i, bound.farther.last + 1, cloud, sweep, before, least)
+            for k in range(BLOCK):
+                if least[k] >= bound.farther.need + sweep.bend[i] + SLACK:
+                    continue
+                take_ball(b * BLOCK + k, problem, row)
+                if clear(bound, row, i, sweep, work):
+                    continue
+                bound = best(bound, floor, row, -1, bodies, i, problem, stages, trial)
+                ask(bound, stages, problem.people, work)
+    return bound
+
+
+@njit(cache=True)
+def among_bodies(bound: Bound, link: int, number: int, bodies: Bodies, problem: Problem, stages: Stages) -> Bound:
+    """Return the largest limit up to that of `bound` that is clear of all bodies. link, number: likely to bind."""
+    sweep = problem.sweep
+    work, trial = new_work(), new_work()
+    ask(bound, stages, problem.people, work)
+    if not body_clear(bound, number, bodies, link, sweep, stages, problem.people, work):
+        bound = best(bound, 0.0, work.body, number, bodies, link, problem, stages, trial)
+        ask(bound, stages, problem.people, work)
+    for i in range(sweep.radius.shape[0] - 1, -1, -1):
+        for m in range(bodies.axis.shape[0]):
+            if bound.limit == 0.0:
+                return bound
+            if body_clear(bound, m, bodies, i, sweep, stages, problem.people, work):
+                continue
+            bound = best(bound, 0.0, work.body, m, bodies, i, problem, stages, trial)
+            ask(bound, stages, problem.people, work)
+    return bound
+
+
+@njit(cache=True)
+def nearest_body(bodies: Bodies, sweep: Sweep) -> tuple[int, int, float]:
+    """Return body, link and gap of the nearest pair now; -1, -1, inf without bodies."""
+    number, link, least = -1, -1, np.inf
+    for i in range(sweep.radius.shape[0]):
+        for m in range(bodies.axis.shape[0]):
+            gap = apart(bodies.axis[m], sweep.ends[0, i]) - bodies.axis[m, 6] - sweep.radius[i]
+            if gap < least:
+                number, link, least = m, i, gap
+    return number, link, least
+
+
+@njit(cache=True)
+def widen(
+    balls: int, exact: float, ball: int, link: int, links: int, course: Course, path: Path, brakes: Brakes,
+    people: People, bodies: Bodies, singles: F32, doubles: F64,
+) -> Reached:  # fmt: skip
+    """Raise the exact method's limit to what contact permits, then lower it to what the bodies permit.
+
+    Args:
+        balls: their number.
+        exact: the limit of `search.decide` for the same input, whose scratch space is as that left it.
+        ball, link: the nearest pair it found, or -1, -1.
+        links: how many capsules can move.
+        course, path, brakes, people: the situation, as for `search.decide`.
+        bodies: people beside the balls; all numbers finite but for `spread`.
+        singles, doubles: the scratch space.
+    """
+    cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
+    falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
+    problem = Problem(cloud, sweep, course, falls, brakes, people)
+    number, other, separation = nearest_body(bodies, sweep)
+    bound = entail(1.0, problem)
+    if exact < 1.0 and not bound.farther.need < np.inf:
+        bound = highest(bound, -1, -1, problem)
+    if number < 0 and bound.limit <= exact:
+        return Reached(bound.limit, bound.farther.swept, separation, -1, -1, False)
+    stages = Stages(np.empty(INTERVALS, np.int64), np.empty(INTERVALS), np.empty(INTERVALS), np.empty(INTERVALS))
+    fill_stages(course, falls, brakes, stages)
+    if ball >= 0 and bound.limit > exact:
+        whole = (balls + BLOCK - 1) // BLOCK * BLOCK
+        bound = among_balls(whole, bound, exact, ball, link, bodies, problem, stages)
+    permitted = bound.limit
+    if number >= 0:
+        bound = among_bodies(bound, other, number, bodies, problem, stages)
+    return Reached(bound.limit, bound.farther.swept, separation, number, other, bound.limit < permitted)
