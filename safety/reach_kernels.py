@@ -1,4 +1,4 @@
-"""The search of the method `reach`, compiled: where a *moving* arm can be until when, against people who grow with time.
+"""The search of the method `reach`, compiled: until when a *moving* arm can be where, and where people are then.
 
 Every place s of the path ahead is asked for the gap that people need until the latest moment at which any permitted
 ramp can still have a moving arm there. That moment is bounded in INTERVALS intervals of time, whatever the limit:
@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell.compiled import njit
+from robots.kinematics import Chain
+from safety import search
 from safety.braking import Brakes, Course, Falls, falls_ahead, rising, stop
-from safety.kernels import BLOCK, PIECES, SLACK, Sweep, block_bounds, cloud_in, sweep_in, to_axis
-from safety.search import FALLS, RESOLUTION, Bound, People, Problem, Stop, entail, highest, needed
+from safety.kernels import BLOCK, FARTHEST, PIECES, SLACK, Cloud, Sweep, block_bounds, cloud_in, sweep_in, to_axis
+from safety.search import FALLS, RESOLUTION, Bound, Finding, People, Problem, Stop, entail, highest, needed
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path
 
 F64 = NDArray[np.float64]
@@ -28,8 +30,12 @@ BEFORE = 8
 HARDEST = 20.0
 """No stop takes the rate down faster than this, 1/s: neither the node's (`slope_down` is at most this) nor
 an emergency stop, which is taken to need at least 50 ms from full rate."""
-BODY = 7
-"""Numbers of a body: both ends of its axis, radius."""
+CAPSULE = 7
+"""Numbers of a capsule: both ends of its axis, radius."""
+BODY = 15
+"""Numbers of a body: its capsule at the reference time of the observation, m; the velocity of both ends, m/s (6); by
+how much that may be wrong, m/s (inf: nothing is known of it, and it is not used); the largest acceleration, m/s^2."""
+SPREAD, ACCELERATION = 13, 14
 
 
 class Stages(NamedTuple):
@@ -45,25 +51,11 @@ class Stages(NamedTuple):
     """Nominal progress ahead at the end at most, s."""
 
 
-class Bodies(NamedTuple):
-    """People as capsules at the reference time of the observation. m is any number of them."""
-
-    axis: F64
-    """(m, 7) both ends of the axis and the radius, m."""
-    velocity: F64
-    """(m, 6) of both ends, m/s."""
-    spread: F64
-    """(m,) by how much the velocity may be wrong, m/s; inf: nothing is known of it, nor is it used."""
-    acceleration: float
-    """No point of a body accelerates by more, m/s^2. Used only with a finite spread."""
-
-
 class Reached(NamedTuple):
-    """What `widen` returns."""
+    """What `decide` returns."""
 
-    limit: float
-    ahead: float
-    """Nominal progress within which the arm stands at this limit, s."""
+    found: Finding
+    """The exact monitor's, with this method's limit and way."""
     separation: float
     """Smallest gap to a body now, m; inf if there is none."""
     body: int
@@ -257,7 +249,7 @@ class Work(NamedTuple):
 @njit(cache=True)
 def new_work() -> Work:
     """Return scratch space."""
-    return Work(np.empty(STATIONS), np.empty(STATIONS), np.empty(STATIONS), np.empty(BODY), np.empty(6))
+    return Work(np.empty(STATIONS), np.empty(STATIONS), np.empty(STATIONS), np.empty(CAPSULE), np.empty(6))
 
 
 @njit(cache=True)
@@ -285,15 +277,13 @@ def clear(bound: Bound, body: F64, link: int, sweep: Sweep, work: Work) -> bool:
 
 
 @njit(cache=True)
-def _evades(
-    stop: Stop, number: int, bodies: Bodies, link: int, sweep: Sweep, stages: Stages, people: People, work: Work
-) -> bool:
+def _evades(stop: Stop, body: F64, link: int, sweep: Sweep, stages: Stages, people: People, work: Work) -> bool:
     """As `clear` for a body with a known velocity: in each interval by that, or by the largest speed of people."""
     if not stop.need > -np.inf:
         return True
     if not stop.need < np.inf:
         return False
-    axis, v = bodies.axis[number], bodies.velocity[number]
+    v = body[CAPSULE:SPREAD]
     speed = math.sqrt(max(v[0] ** 2 + v[1] ** 2 + v[2] ** 2, v[3] ** 2 + v[4] ** 2 + v[5] ** 2))
     for k in range(INTERVALS):
         since, until = stages.since[k], stages.until[k]
@@ -302,17 +292,19 @@ def _evades(
         at = min(stop.swept, stages.farthest[k]) / SPACING
         whole = min(math.floor(at), STATIONS - LEAD - 3)
         last, share = LEAD + whole, min(1.0, at - whole)
-        first = min(stages.first[k], last)
+        first = stages.first[k]
+        if first > last:
+            continue
         work.flat[first : last + 1] = needed(people, min(until, stop.time))
-        if stays(axis, link, sweep, first, last, share, work.flat, work.axis):
+        if stays(body, link, sweep, first, last, share, work.flat, work.axis):
             continue
         if not until < np.inf:
             return False
         middle, end = people.age + 0.5 * (since + until), people.age + until
         for c in range(6):
-            work.body[c] = axis[c] + middle * v[c]
-        grown = 0.5 * (until - since) * speed + end * (bodies.spread[number] + 0.5 * bodies.acceleration * end)
-        work.body[6] = axis[6] + grown
+            work.body[c] = body[c] + middle * v[c]
+        grown = 0.5 * (until - since) * speed + end * (body[SPREAD] + 0.5 * body[ACCELERATION] * end)
+        work.body[6] = body[6] + grown
         work.flat[first : last + 1] = people.fixed
         if not stays(work.body, link, sweep, first, last, share, work.flat, work.axis):
             return False
@@ -320,27 +312,22 @@ def _evades(
 
 
 @njit(cache=True)
-def body_clear(
-    bound: Bound, number: int, bodies: Bodies, link: int, sweep: Sweep, stages: Stages, people: People, work: Work
-) -> bool:
-    """As `clear` for one of the bodies."""
-    if clear(bound, bodies.axis[number], link, sweep, work):
+def body_clear(bound: Bound, body: F64, link: int, sweep: Sweep, stages: Stages, people: People, work: Work) -> bool:
+    """As `clear`, for a body that may have a velocity."""
+    if clear(bound, body, link, sweep, work):
         return True
-    if not bodies.spread[number] < np.inf:
+    if body.shape[0] < BODY or not body[SPREAD] < np.inf:
         return False
-    return _evades(bound.held, number, bodies, link, sweep, stages, people, work) and _evades(
-        bound.down, number, bodies, link, sweep, stages, people, work
+    return _evades(bound.held, body, link, sweep, stages, people, work) and _evades(
+        bound.down, body, link, sweep, stages, people, work
     )
 
 
 @njit(cache=True)
-def best(
-    bound: Bound, floor: float, ball: F64, number: int, bodies: Bodies, link: int, problem: Problem, stages: Stages,
-    work: Work,
-) -> Bound:  # fmt: skip
+def best(bound: Bound, floor: float, body: F64, link: int, problem: Problem, stages: Stages, work: Work) -> Bound:
     """Return the largest multiple of RESOLUTION from `floor` to below `bound` at which a pair is clear.
 
-    floor: a limit known to be clear, or 0. number -1: the pair is that of `ball`, else that of a body.
+    floor: a limit known to be clear, or 0. body: (CAPSULE,) or (BODY,).
     """
     low, high = round(floor / RESOLUTION), round(bound.limit / RESOLUTION)
     found = entail(low * RESOLUTION, problem)
@@ -350,10 +337,7 @@ def best(
         fine = tried.farther.need < np.inf
         if fine:
             ask(tried, stages, problem.people, work)
-            if number < 0:
-                fine = clear(tried, ball, link, problem.sweep, work)
-            else:
-                fine = body_clear(tried, number, bodies, link, problem.sweep, stages, problem.people, work)
+            fine = body_clear(tried, body, link, problem.sweep, stages, problem.people, work)
         if fine:
             low, found = middle, tried
         else:
@@ -363,9 +347,8 @@ def best(
 
 
 @njit(cache=True)
-def take_ball(ball: int, problem: Problem, out: F64) -> None:
-    """Fill out (7,) with a ball of the cloud."""
-    cloud = problem.cloud
+def take_ball(ball: int, cloud: Cloud, out: F64) -> None:
+    """Fill out (CAPSULE,) with a ball of the cloud."""
     out[0] = out[3] = float(cloud.x[ball])
     out[1] = out[4] = float(cloud.y[ball])
     out[2] = out[5] = float(cloud.z[ball])
@@ -373,110 +356,157 @@ def take_ball(ball: int, problem: Problem, out: F64) -> None:
 
 
 @njit(cache=True)
-def _near(bound: Bound, sweep: Sweep, link: int) -> float:
-    """A pair with a larger gap now cannot come nearer than any place asks for."""
+def fill_near(bound: Bound, sweep: Sweep, out: F64) -> None:
+    """Fill out (links,): a pair with a larger gap now cannot come nearer than any place asks for."""
     way, last, share = sweep.way, bound.farther.last, bound.farther.share
-    total = way[last, link] + share * (way[last + 1, link] - way[last, link])
-    return bound.farther.need + total + sweep.bend[link] + SLACK
+    for i in range(out.shape[0]):
+        total = way[last, i] + share * (way[last + 1, i] - way[last, i])
+        out[i] = bound.farther.need + total + sweep.bend[i] + SLACK
 
 
 @njit(cache=True)
 def among_balls(
-    whole: int, bound: Bound, floor: float, ball: int, link: int, bodies: Bodies, problem: Problem, stages: Stages
+    whole: int, bound: Bound, floor: float, ball: int, link: int, problem: Problem, stages: Stages
 ) -> Bound:
     """Return the largest limit, from `floor` to that of `bound`, that is clear of all balls.
 
     whole: number of balls in whole blocks. floor: known to be clear. ball, link: a pair likely to bind.
     """
     cloud, sweep = problem.cloud, problem.sweep
-    work, trial, row = new_work(), new_work(), np.empty(BODY)
+    work, trial, row, near = new_work(), new_work(), np.empty(CAPSULE), np.empty(sweep.radius.shape[0])
     before, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     ask(bound, stages, problem.people, work)
-    take_ball(ball, problem, row)
+    take_ball(ball, cloud, row)
     if not clear(bound, row, link, sweep, work):
-        bound = best(bound, floor, row, -1, bodies, link, problem, stages, trial)
+        bound = best(bound, floor, row, link, problem, stages, trial)
         ask(bound, stages, problem.people, work)
-    for i in range(sweep.radius.shape[0] - 1, -1, -1):
+    fill_near(bound, sweep, near)
+    for i in range(near.shape[0] - 1, -1, -1):
         for b in range(whole // BLOCK):
             if bound.limit <= floor:
                 return bound
-            if cloud.block[i, b] >= _near(bound, sweep, i):
+            if cloud.block[i, b] >= near[i]:
                 continue
             block_bounds(b, i, bound.farther.last + 1, cloud, sweep, before, least)
             for k in range(BLOCK):
                 if least[k] >= bound.farther.need + sweep.bend[i] + SLACK:
                     continue
-                take_ball(b * BLOCK + k, problem, row)
+                take_ball(b * BLOCK + k, cloud, row)
                 if clear(bound, row, i, sweep, work):
                     continue
-                bound = best(bound, floor, row, -1, bodies, i, problem, stages, trial)
+                bound = best(bound, floor, row, i, problem, stages, trial)
                 ask(bound, stages, problem.people, work)
+                fill_near(bound, sweep, near)
     return bound
 
 
 @njit(cache=True)
-def among_bodies(bound: Bound, link: int, number: int, bodies: Bodies, problem: Problem, stages: Stages) -> Bound:
-    """Return the largest limit up to that of `bound` that is clear of all bodies. link, number: likely to bind."""
-    sweep = problem.sweep
-    work, trial = new_work(), new_work()
-    ask(bound, stages, problem.people, work)
-    if not body_clear(bound, number, bodies, link, sweep, stages, problem.people, work):
-        bound = best(bound, 0.0, work.body, number, bodies, link, problem, stages, trial)
-        ask(bound, stages, problem.people, work)
-    for i in range(sweep.radius.shape[0] - 1, -1, -1):
-        for m in range(bodies.axis.shape[0]):
-            if bound.limit == 0.0:
-                return bound
-            if body_clear(bound, m, bodies, i, sweep, stages, problem.people, work):
-                continue
-            bound = best(bound, 0.0, work.body, m, bodies, i, problem, stages, trial)
-            ask(bound, stages, problem.people, work)
-    return bound
+def nearest_body(bodies: F64, sweep: Sweep, gap: F64) -> tuple[int, int, float]:
+    """Return body, link and gap of the nearest pair now; -1, -1, inf without bodies.
 
-
-@njit(cache=True)
-def nearest_body(bodies: Bodies, sweep: Sweep) -> tuple[int, int, float]:
-    """Return body, link and gap of the nearest pair now; -1, -1, inf without bodies."""
+    gap: (links, m) filled with the gap of each pair now, or less, by the balls round both.
+    """
     number, link, least = -1, -1, np.inf
-    for i in range(sweep.radius.shape[0]):
-        for m in range(bodies.axis.shape[0]):
-            gap = apart(bodies.axis[m], sweep.ends[0, i]) - bodies.axis[m, 6] - sweep.radius[i]
-            if gap < least:
-                number, link, least = m, i, gap
+    for i in range(gap.shape[0]):
+        e, thick = sweep.ends[0, i], sweep.radius[i]
+        half = 0.5 * math.sqrt((e[3] - e[0]) ** 2 + (e[4] - e[1]) ** 2 + (e[5] - e[2]) ** 2)
+        for m in range(bodies.shape[0]):
+            b = bodies[m]
+            long = 0.5 * math.sqrt((b[3] - b[0]) ** 2 + (b[4] - b[1]) ** 2 + (b[5] - b[2]) ** 2)
+            x, y, z = b[0] + b[3] - e[0] - e[3], b[1] + b[4] - e[1] - e[4], b[2] + b[5] - e[2] - e[5]
+            gap[i, m] = 0.5 * math.sqrt(x * x + y * y + z * z) - half - long - thick - b[6]
+            if gap[i, m] < least:
+                gap[i, m] = apart(b, e) - thick - b[6]
+                if gap[i, m] < least:
+                    number, link, least = m, i, gap[i, m]
     return number, link, least
 
 
 @njit(cache=True)
-def widen(
-    balls: int, exact: float, ball: int, link: int, links: int, course: Course, path: Path, brakes: Brakes,
-    people: People, bodies: Bodies, singles: F32, doubles: F64,
-) -> Reached:  # fmt: skip
-    """Raise the exact method's limit to what contact permits, then lower it to what the bodies permit.
+def among_bodies(
+    bound: Bound, number: int, link: int, bodies: F64, gap: F64, problem: Problem, stages: Stages
+) -> Bound:
+    """Return the largest limit up to that of `bound` that is clear of all bodies. number, link: likely to bind."""
+    sweep = problem.sweep
+    work, trial, near = new_work(), new_work(), np.empty(gap.shape[0])
+    ask(bound, stages, problem.people, work)
+    if not body_clear(bound, bodies[number], link, sweep, stages, problem.people, work):
+        bound = best(bound, 0.0, bodies[number], link, problem, stages, trial)
+        ask(bound, stages, problem.people, work)
+    fill_near(bound, sweep, near)
+    for i in range(gap.shape[0] - 1, -1, -1):
+        for m in range(bodies.shape[0]):
+            if bound.limit == 0.0:
+                return bound
+            if gap[i, m] >= near[i] or body_clear(bound, bodies[m], i, sweep, stages, problem.people, work):
+                continue
+            bound = best(bound, 0.0, bodies[m], i, problem, stages, trial)
+            ask(bound, stages, problem.people, work)
+            fill_near(bound, sweep, near)
+    return bound
 
-    Args:
-        balls: their number.
-        exact: the limit of `search.decide` for the same input, whose scratch space is as that left it.
-        ball, link: the nearest pair it found, or -1, -1.
-        links: how many capsules can move.
-        course, path, brakes, people: the situation, as for `search.decide`.
-        bodies: people beside the balls; all numbers finite but for `spread`.
-        singles, doubles: the scratch space.
+
+@njit(cache=True)
+def sound(bodies: F64) -> bool:
+    """Whether all bodies (m, BODY) are described by sensible numbers. A comparison with NaN is false."""
+    good = True
+    for m in range(bodies.shape[0]):
+        for c in range(SPREAD):
+            good &= abs(bodies[m, c]) < FARTHEST
+        good &= (bodies[m, 6] >= 0.0) & (bodies[m, SPREAD] >= 0.0)
+        good &= (bodies[m, ACCELERATION] >= 0.0) & (bodies[m, ACCELERATION] < np.inf)
+    return good
+
+
+@njit(cache=True)
+def _widened(balls: int, found: Finding, bodies: F64, problem: Problem) -> Reached:
+    """Raise the exact limit to what contact permits, then lower it to what the bodies permit."""
+    sweep = problem.sweep
+    gap = np.empty((sweep.radius.shape[0], bodies.shape[0]))
+    number, link, separation = nearest_body(bodies, sweep, gap)
+    bound = entail(1.0, problem)
+    if found.limit < 1.0 and not bound.farther.need < np.inf:
+        bound = highest(bound, -1, -1, problem)
+    near = np.empty(gap.shape[0])
+    fill_near(bound, sweep, near)
+    far = True
+    for i in range(gap.shape[0]):
+        for m in range(gap.shape[1]):
+            far &= gap[i, m] >= near[i]
+    if far and bound.limit <= found.limit:
+        return Reached(found, separation, number, link, False)
+    stages = Stages(np.empty(INTERVALS, np.int64), np.empty(INTERVALS), np.empty(INTERVALS), np.empty(INTERVALS))
+    fill_stages(problem.course, problem.falls, problem.brakes, stages)
+    if found.ball >= 0 and bound.limit > found.limit:
+        whole = (balls + BLOCK - 1) // BLOCK * BLOCK
+        bound = among_balls(whole, bound, found.limit, found.ball, found.link, problem, stages)
+    permitted = bound.limit
+    if not far:
+        bound = among_bodies(bound, number, link, bodies, gap, problem, stages)
+    found = Finding(
+        found.sound, bound.limit, bound.farther.swept, found.separation, found.ball, found.link, found.time,
+        found.swept, found.low,
+    )  # fmt: skip
+    return Reached(found, separation, number, link, bound.limit < permitted)
+
+
+@njit(cache=True)
+def decide(
+    balls: F32, chain: Chain, fixed: int, q: F64, course: Course, path: Path, brakes: Brakes, people: People,
+    bodies: F64, singles: F32, doubles: F64,
+) -> Reached:  # fmt: skip
+    """One whole cycle on a path: `search.decide`, and this method's limit on what that has measured.
+
+    bodies: (m, BODY) people beside the balls. Everything else as for `search.decide`; the finding is not sound if one
+    of them is not described by sensible numbers.
     """
+    found = search.decide(balls, chain, fixed, q, course, path, brakes, people, singles, doubles)
+    if not (found.sound and sound(bodies)):
+        found = Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
+        return Reached(found, -1.0, -1, -1, False)
+    if found.limit >= 1.0 and bodies.shape[0] == 0:
+        return Reached(found, np.inf, -1, -1, False)
+    links = chain.owner.shape[0] - fixed
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
-    problem = Problem(cloud, sweep, course, falls, brakes, people)
-    number, other, separation = nearest_body(bodies, sweep)
-    bound = entail(1.0, problem)
-    if exact < 1.0 and not bound.farther.need < np.inf:
-        bound = highest(bound, -1, -1, problem)
-    if number < 0 and bound.limit <= exact:
-        return Reached(bound.limit, bound.farther.swept, separation, -1, -1, False)
-    stages = Stages(np.empty(INTERVALS, np.int64), np.empty(INTERVALS), np.empty(INTERVALS), np.empty(INTERVALS))
-    fill_stages(course, falls, brakes, stages)
-    if ball >= 0 and bound.limit > exact:
-        whole = (balls + BLOCK - 1) // BLOCK * BLOCK
-        bound = among_balls(whole, bound, exact, ball, link, bodies, problem, stages)
-    permitted = bound.limit
-    if number >= 0:
-        bound = among_bodies(bound, other, number, bodies, problem, stages)
-    return Reached(bound.limit, bound.farther.swept, separation, number, other, bound.limit < permitted)
+    return _widened(balls.shape[0] // 4, found, bodies, Problem(cloud, sweep, course, falls, brakes, people))
