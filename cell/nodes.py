@@ -24,6 +24,8 @@ from safety.supervisor import SupervisorCore
 
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
+TESTED = ("exact", "reach")
+"""Methods that must answer a phantom in any link with 0; the others look at a distance or a zone alone."""
 
 
 def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1) -> Node:
@@ -115,7 +117,7 @@ def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node
     model = model_of(session)
     limits = session.cell.config.robot.rate_limits.limits
     monitor = build_monitor(session.method, session.safety, model, limits, session.reach)
-    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if session.method == "exact" else None
+    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if session.method in TESTED else None
     core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only, test)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
 

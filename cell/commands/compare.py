@@ -19,7 +19,7 @@ from cell.launch import run_directory
 from cell.options import RunOptions
 from safety.methods import Method
 
-METHODS: list[Method] = ["static_zone", "constant_speed", "exact"]
+METHODS: list[Method] = ["static_zone", "constant_speed", "exact", "reach"]
 
 
 def run_compare(

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from cell.compare.report import Comparison, draw, markdown, plain, table_of
-from cell.compare.runs import Result, jobs_of, run_job, working_reach
+from cell.compare.report import SAME, Comparison, draw, markdown, plain, table_of
+from cell.compare.runs import Result, jobs_of, on_its_own, run_job, working_reach
 from cell.compare.traces import recorded, scripted
 from cell.config import load_cell
 from cell.options import RunOptions
+from cell.session import new_session
+from safety.contract import SECOND
 
 ROOT = Path(__file__).parents[2]
 KITTING = ROOT / "recipes/library/kitting.yaml"
@@ -63,6 +65,27 @@ def test_what_may_not_be_is_named(bad: Result, word: str) -> None:
     assert word in problems[0]
 
 
+def test_reach_is_judged_by_contact() -> None:
+    fine = Comparison(30.0, [result("a", "reach", 33.0, psd_violations=2)])
+    assert fine.problems() == []
+    assert plain(fine)["methods"][0]["psd_violations"] == 2
+    touched = Comparison(30.0, [result("a", "reach", 33.0, contacts_while_moving=1)])
+    assert len(touched.problems()) == 1
+    slow = Comparison(30.0, [result("a", "constant_speed", 33.0), result("a", "reach", 34.0)])
+    assert "reach loses" in slow.problems()[0]
+
+
+def test_each_method_is_on_its_own(tmp_path: Path) -> None:
+    """The second channel, which keeps S_p, neither helps nor hinders, and the leases say so."""
+    session = new_session(RunOptions(recipe=KITTING, quiet=True), tmp_path, attended=True)
+    alone = on_its_own(session, "reach", 0.7)
+    assert SECOND in session.node_names
+    assert SECOND not in alone.node_names
+    assert alone.cell.config.robot.leases.issuers == ["supervisor"]
+    assert (alone.method, alone.reach) == ("reach", 0.7)
+    assert alone.file.fingerprint != session.file.fingerprint
+
+
 def test_the_working_reach_holds_every_place() -> None:
     assert 0.6 < working_reach(load_cell(None)) < 1.0
 
@@ -70,15 +93,17 @@ def test_the_working_reach_holds_every_place() -> None:
 @pytest.mark.xdist_group("compare")
 @pytest.mark.timeout(600)
 def test_one_visit_under_each_method(tmp_path: Path) -> None:
-    """Somebody in the gangway stops the arm for the zone, slows it for constant speeds, not for the exact."""
+    """Somebody in the gangway stops the arm for the zone, slows it for constant speeds, hardly for the others."""
     visits = [trace for trace in scripted() if trace.name == "stands in the gangway"]
     options = RunOptions(recipe=KITTING, quiet=True)
-    jobs = jobs_of(visits, ["static_zone", "constant_speed", "exact"], options, tmp_path, 0.7)
+    jobs = jobs_of(visits, ["static_zone", "constant_speed", "exact", "reach"], options, tmp_path, 0.7)
     results = [run_job(job) for job in jobs]
     c = Comparison(32.0, results)
     zone, constant, exact = (c.total_lost(m) for m in ("static_zone", "constant_speed", "exact"))
+    reach = c.total_lost("reach")
     assert zone > 5.0
     assert exact < constant <= zone
+    assert reach <= exact + SAME
     assert c.problems() == []
     draw(c, tmp_path / "compare.png")
     assert (tmp_path / "compare.png").stat().st_size > 5000
