@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
+import zstandard
 from mcap.exceptions import McapError
 from mcap.records import Channel, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
@@ -87,23 +87,25 @@ class PackedObservation(msgspec.Struct, frozen=True):
     healthy: bool
     confirmed_clear: bool
     balls: bytes
-    """zlib; see `Observation.balls`."""
+    """A Zstandard frame; see `Observation.balls`."""
 
     @staticmethod
     def of(o: Observation) -> PackedObservation:
         """Pack an observation."""
-        packed = zlib.compress(o.balls, COMPRESSION)
+        packed = zstandard.ZstdCompressor(level=COMPRESSION).compress(o.balls)
         return PackedObservation(o.seq, o.t, o.oldest_exposure, o.seen, o.healthy, o.confirmed_clear, packed)
 
     def unpack(self) -> Observation:
         """Return the observation, without cameras and tracks. Raises ValueError if the points are damaged."""
-        inflate = zlib.decompressobj()
         try:
-            balls = inflate.decompress(self.balls, MOST_BALLS * 16)
-        except zlib.error as error:
+            # The frame says how much it unpacks to: asked first, a forged one cannot fill the memory.
+            if not 0 <= zstandard.frame_content_size(self.balls) <= MOST_BALLS * 16:
+                raise ValueError("damaged points: too many, or none said")
+            balls = zstandard.ZstdDecompressor().decompress(self.balls)
+        except zstandard.ZstdError as error:
             raise ValueError(f"damaged points: {error}") from None
-        if not inflate.eof or len(balls) % 16:
-            raise ValueError("damaged points: they break off, or are too many")
+        if len(balls) % 16:
+            raise ValueError("damaged points: they break off")
         return Observation(
             self.seq, self.t, self.oldest_exposure, balls, self.seen, self.healthy, "", [], [], self.confirmed_clear
         )
@@ -124,13 +126,15 @@ class _File:
         self._writer.add_metadata(ABOUT, about)
 
     def add(self, topic: str, kind: type, body: Any, t: float) -> None:
+        """Add a message; a body that is encoded already (`msgspec.Raw`) goes in as it is."""
         channel = self._channels.get(topic)
         if channel is None:
             text = msgspec.json.encode(msgspec.json.schema(kind))
             schema = self._writer.register_schema(kind.__name__, "jsonschema", text)
             channel = self._channels[topic] = self._writer.register_channel(topic, "msgpack", schema)
         stamp = max(0, round(t * 1e9))
-        self._writer.add_message(channel, stamp, self._encode(body), stamp)
+        data = bytes(body) if isinstance(body, msgspec.Raw) else self._encode(body)
+        self._writer.add_message(channel, stamp, data, stamp)
 
     def flush(self) -> None:
         self._stream.flush()
@@ -141,7 +145,8 @@ class _File:
 
 
 class RecorderNode:
-    """Records states, decisions, leases, observations with their points, cell status and every event.
+    """Records every lease, every observation with its points, every motion and every event; of states and decisions the
+    newest each time it looks.
 
     A recorder that cannot write says so once as an event (`recorder.failed`) and lets the cell go on: the ledger is
     what must not be lost.
@@ -168,13 +173,17 @@ class RecorderNode:
             raise RecordError(f"recording {path}: {error.strerror}; give the cell the right to write there") from None
         kinds: list[tuple[str, type]] = [
             (topic_state(robot), RobotState),
-            (topic_motion(robot), AcceptedMotion),
             (TOPIC_SAFETY, SafetyStatus),
             (TOPIC_CELL, CellStatus),
         ]
-        kinds += [(topic_lease(issuer, robot), SpeedLease) for issuer in issuers]
-        self._inputs: list[tuple[str, type, Subscriber[Any]]] = [(t, k, ports.subscriber(t, k)) for t, k in kinds]
-        self._observation = ports.subscriber(TOPIC_OBSERVATION, Observation)
+        # Nothing of these is looked at here: they are written as they came.
+        self._inputs: list[tuple[str, type, Subscriber[msgspec.Raw]]] = [
+            (topic, kind, ports.subscriber(topic, msgspec.Raw)) for topic, kind in kinds
+        ]
+        topics = [topic_lease(issuer, robot) for issuer in issuers]
+        self._leases = [(topic, ports.follower(topic, msgspec.Raw)) for topic in topics]
+        self._motions = (topic_motion(robot), ports.follower(topic_motion(robot), AcceptedMotion))
+        self._observations = ports.follower(TOPIC_OBSERVATION, Observation)
         self._feed = ports.event_feed()
         self._events = ports.event_source()
         self._motion = ""
@@ -191,21 +200,23 @@ class RecorderNode:
             self._events.emit("recorder.failed", now, file=str(self.path), reason=str(error))
 
     def _record(self, file: _File, events: list[Event], now: float) -> None:
+        topic, motions = self._motions
+        for motion in motions.drain():
+            # Published again and again while it runs; once is enough to replay it.
+            if motion.body.motion_id != self._motion:
+                self._motion = motion.body.motion_id
+                file.add(topic, AcceptedMotion, motion.body, motion.sent_at)
         for topic, kind, inbox in self._inputs:
             envelope = inbox.take()
-            if envelope is None:
-                continue
-            if isinstance(envelope.body, AcceptedMotion):
-                # Published again and again while it runs; once is enough to replay it.
-                if envelope.body.motion_id == self._motion:
-                    continue
-                self._motion = envelope.body.motion_id
-            file.add(topic, kind, envelope.body, envelope.sent_at)
-        observation = self._observation.take()
-        if observation is not None:
-            file.add(TOPIC_SUMMARY, ObservationSummary, ObservationSummary.of(observation.body), observation.sent_at)
-            packed = PackedObservation.of(observation.body)
-            file.add(TOPIC_POINTS, PackedObservation, packed, observation.sent_at)
+            if envelope is not None:
+                file.add(topic, kind, envelope.body, envelope.sent_at)
+        for topic, leases in self._leases:
+            for lease in leases.drain():
+                file.add(topic, SpeedLease, lease.body, lease.sent_at)
+        for observation in self._observations.drain():
+            t = observation.sent_at
+            file.add(TOPIC_SUMMARY, ObservationSummary, ObservationSummary.of(observation.body), t)
+            file.add(TOPIC_POINTS, PackedObservation, PackedObservation.of(observation.body), t)
         for event in events:
             file.add(TOPIC_EVENTS, Event, event, event.t)
         if now >= self._flush_due:

@@ -81,6 +81,7 @@ class Recheck:
         self._courses: OrderedDict[str, Course | None] = OrderedDict()
         self._state: RobotState | None = None
         self._last: dict[str, tuple[int, int]] = {}
+        self._numbers: dict[str, tuple[int, int]] = {}
         self.tally = Tally()
 
     def observation(self, observation: Observation) -> None:
@@ -108,6 +109,7 @@ class Recheck:
         """A lease, after the state it was recorded with."""
         tally = self.tally
         tally.leases[lease.issuer] += 1
+        self._count_missing(lease)
         if not lease.limit > 0.0 and not math.isnan(lease.limit):
             tally.stops += 1
             return
@@ -124,6 +126,13 @@ class Recheck:
             tally.not_checked["the state recorded with it is another one"] += 1
         else:
             self._recalculate(lease, s)
+
+    def _count_missing(self, lease: SpeedLease) -> None:
+        """Leases between this one and the one before it that the recording does not hold."""
+        boot, seq = self._numbers.get(lease.issuer, (lease.boot, lease.seq - 1))
+        if boot == lease.boot and lease.seq > seq + 1:
+            self.tally.not_checked["missing from the recording: their numbers are left out"] += lease.seq - seq - 1
+        self._numbers[lease.issuer] = (lease.boot, max(lease.seq, seq) if boot == lease.boot else lease.seq)
 
     def _in_force(self, lease: SpeedLease, state: RobotState) -> bool:
         """Would the robot node obey it in this state?"""

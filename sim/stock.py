@@ -14,6 +14,8 @@ Quaternion = tuple[float, float, float, float]
 PART_FRICTION = 0.9
 PARK_EVERY = 5
 """Steps between two looks at which parts are at rest."""
+PARK_LOOKS = 4
+"""A part is at rest when it is slow at so many looks in a row."""
 PARK_DISTANCE = 0.07
 """Parts at rest with all of them farther than this from the grasp point and what is held there stand fast until the
 hand comes near, m: half an open gripper, its finger, and 20 mm for the way between two looks."""
@@ -40,6 +42,7 @@ class Stock:
         self._client = client
         self.parts = _load_stock(client, workcell)
         self._parked: dict[int, tuple[Position, Quaternion]] = {}
+        self._looks = {part.body: 0 for part in self.parts}
         self._masses = {part.body: workcell.parts[part.kind].mass for part in self.parts}
 
     def park(self, hand: Position, held: PartBody | None) -> None:
@@ -52,6 +55,8 @@ class Stock:
             near = part is held or math.dist(at, hand) < reach + math.hypot(*part.size) / 2
             if parked is not None and near:
                 del self._parked[part.body]
+                self._looks[part.body] = 0
+                p.resetBasePositionAndOrientation(part.body, at, turn, physicsClientId=self._client)
                 p.changeDynamics(
                     part.body,
                     -1,
@@ -59,11 +64,19 @@ class Stock:
                     activationState=p.ACTIVATION_STATE_WAKE_UP,
                     physicsClientId=self._client,
                 )
-            elif parked is None and not near:
-                linear, angular = p.getBaseVelocity(part.body, physicsClientId=self._client)
-                if math.hypot(*linear) < PARK_SPEED and math.hypot(*angular) < 10 * PARK_SPEED:
-                    self._parked[part.body] = (at, turn)
-                    p.changeDynamics(part.body, -1, mass=0.0, physicsClientId=self._client)
+            elif parked is None and not near and self._rests(part):
+                # An immovable body still drifts at the speed it has: without this it creeps into or off what it lies
+                # on, and jumps when it is movable again.
+                p.resetBaseVelocity(part.body, (0, 0, 0), (0, 0, 0), physicsClientId=self._client)
+                self._parked[part.body] = (at, turn)
+                p.changeDynamics(part.body, -1, mass=0.0, physicsClientId=self._client)
+
+    def _rests(self, part: PartBody) -> bool:
+        """Slow at several looks in a row: at the top of a bounce it is slow once."""
+        linear, angular = p.getBaseVelocity(part.body, physicsClientId=self._client)
+        slow = math.hypot(*linear) < PARK_SPEED and math.hypot(*angular) < 10 * PARK_SPEED
+        self._looks[part.body] = self._looks[part.body] + 1 if slow else 0
+        return self._looks[part.body] >= PARK_LOOKS
 
     def restock(self) -> None:
         """Put every part at rest on its stock place."""

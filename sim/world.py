@@ -246,9 +246,8 @@ class World:
         if self._grasped is None:
             return None
         at, turn = p.getBasePositionAndOrientation(self._grasped.body, physicsClientId=self._client)
-        pose = np.eye(4)
-        pose[:3, :3] = np.array(p.getMatrixFromQuaternion(turn)).reshape(3, 3)
-        pose[:3, 3] = at
+        r = p.getMatrixFromQuaternion(turn)
+        pose = np.array([(*r[0:3], at[0]), (*r[3:6], at[1]), (*r[6:9], at[2]), (0.0, 0.0, 0.0, 1.0)])
         return self._grasped.size, pose
 
     def _touched(self, finger: int) -> set[int]:

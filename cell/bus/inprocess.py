@@ -8,8 +8,19 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from cell.bus.followers import QueueFollower
 from cell.bus.messages import PROTOCOL_VERSION, Envelope, Event, Reply, open_envelope
-from cell.bus.ports import BusError, EventFeed, EventSource, Incoming, Publisher, Requester, Responder, Subscriber
+from cell.bus.ports import (
+    BusError,
+    EventFeed,
+    EventSource,
+    Follower,
+    Incoming,
+    Publisher,
+    Requester,
+    Responder,
+    Subscriber,
+)
 
 T = TypeVar("T")
 _encode = msgspec.msgpack.Encoder().encode
@@ -20,6 +31,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._topics: dict[str, list[_Inbox[Any]]] = {}
+        self._followers: dict[str, list[QueueFollower[Any]]] = {}
         self._feeds: list[_Feed] = []
         self._services: dict[str, _Service] = {}
         self._published: set[str] = set()
@@ -43,12 +55,18 @@ class HubPorts:
             raise BusError(f"topic {topic} already has a publisher: is a second {self.node} running?")
         self._hub._published.add(topic)
         self._topics.append(topic)
-        return _Outbox(self._hub._topics.setdefault(topic, []), self.node, self._boot)
+        hub = self._hub
+        return _Outbox(hub._topics.setdefault(topic, []), hub._followers.setdefault(topic, []), self.node, self._boot)
 
     def subscriber(self, topic: str, kind: type[T]) -> Subscriber[T]:
         inbox: _Inbox[T] = _Inbox(kind)
         self._hub._topics.setdefault(topic, []).append(inbox)
         return inbox
+
+    def follower(self, topic: str, kind: type[T]) -> Follower[T]:
+        follower = QueueFollower(kind)
+        self._hub._followers.setdefault(topic, []).append(follower)
+        return follower
 
     def event_source(self) -> EventSource:
         if self._source is None:
@@ -75,8 +93,9 @@ class HubPorts:
 
 
 class _Outbox(Generic[T]):
-    def __init__(self, inboxes: list[_Inbox[T]], node: str, boot: int) -> None:
+    def __init__(self, inboxes: list[_Inbox[T]], followers: list[QueueFollower[T]], node: str, boot: int) -> None:
         self._inboxes = inboxes
+        self._followers = followers
         self._node = node
         self._boot = boot
         self._seq = itertools.count(1)
@@ -85,6 +104,8 @@ class _Outbox(Generic[T]):
         data = _encode(Envelope(PROTOCOL_VERSION, self._node, self._boot, next(self._seq), now, body))
         for inbox in self._inboxes:
             inbox.newest = data
+        for follower in self._followers:
+            follower.queue.append(data)
 
 
 class _Inbox(Generic[T]):

@@ -33,6 +33,19 @@ class Subscriber(Protocol[T]):
         ...
 
 
+class Follower(Protocol[T]):
+    """Reader of every message of a newest-value topic: for records, never for decisions."""
+
+    def drain(self) -> list[Envelope[T]]:
+        """Return all messages since the last call, in their order."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """Messages known to be missing, from the sequence numbers."""
+        ...
+
+
 class EventSource(Protocol):
     """Where a node reports what must not be lost."""
 
@@ -86,6 +99,8 @@ class Ports(Protocol):
     def publisher(self, topic: str, kind: type[T]) -> Publisher[T]: ...
 
     def subscriber(self, topic: str, kind: type[T]) -> Subscriber[T]: ...
+
+    def follower(self, topic: str, kind: type[T]) -> Follower[T]: ...
 
     def event_source(self) -> EventSource: ...
 

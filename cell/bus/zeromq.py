@@ -20,9 +20,20 @@ import msgspec
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
+from cell.bus.followers import DEPTH, SocketFollower
 from cell.bus.keys import KeyPair, is_local
 from cell.bus.messages import PROTOCOL_VERSION, Envelope, Event, Reply, open_envelope
-from cell.bus.ports import BusError, EventFeed, EventSource, Incoming, Publisher, Requester, Responder, Subscriber
+from cell.bus.ports import (
+    BusError,
+    EventFeed,
+    EventSource,
+    Follower,
+    Incoming,
+    Publisher,
+    Requester,
+    Responder,
+    Subscriber,
+)
 
 T = TypeVar("T")
 _encode = msgspec.msgpack.Encoder().encode
@@ -172,6 +183,13 @@ class ZmqPorts:
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         self._connect(socket, self._addresses.topic(topic))
         return _Inbox(socket, kind)
+
+    def follower(self, topic: str, kind: type[T]) -> Follower[T]:
+        socket = self._socket(zmq.SUB)
+        socket.setsockopt(zmq.RCVHWM, DEPTH)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self._connect(socket, self._addresses.topic(topic))
+        return SocketFollower(socket, kind)
 
     def event_source(self) -> EventSource:
         if self._source is None:

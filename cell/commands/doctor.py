@@ -34,7 +34,7 @@ NEEDED = {
 }
 OPTIONAL = {
     "pybullet": ("pybullet", "the digital twin"),
-    "moderngl": ("moderngl", "the twin's depth cameras on EGL; PyBullet's renderer is used without"),
+    "moderngl": ("moderngl", "the twin's cameras with colour; PyBullet's renderer is used without"),
     "pyrealsense2": ("pyrealsense2", "Intel RealSense cameras"),
     "mediapipe": ("mediapipe", "skeletons of people for the pendant"),
     "matplotlib": ("matplotlib", "timelines"),
@@ -91,8 +91,10 @@ def _quietly(action: Callable[[], object]) -> None:
 
 
 def rendering() -> Iterator[Finding]:
-    """A standalone EGL context, as the twin's cameras open it."""
-    remedy = "apt-get install libegl1 libgles2 libgl1 libgl1-mesa-dri; without it PyBullet's slower renderer is used"
+    """A standalone EGL context, as the twin's cameras open it for colour; depth alone needs none."""
+    remedy = (
+        "apt-get install libegl1 libgles2 libgl1 libgl1-mesa-dri; without it PyBullet's slower renderer draws colour"
+    )
     try:
         import moderngl
 

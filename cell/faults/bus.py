@@ -55,6 +55,8 @@ class FaultyHub(Hub):
         """Put bytes on a topic."""
         for inbox in self._topics.get(topic, []):
             inbox.newest = data
+        for follower in self._followers.get(topic, []):
+            follower.queue.append(data)
 
 
 class _FaultyPorts(HubPorts):

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import zmq
 
+from cell.bus.followers import DEPTH
 from cell.bus.inprocess import Hub
 from cell.bus.keys import is_local, load_keys, new_keys, save_keys
 from cell.bus.messages import PROTOCOL_VERSION, Envelope, Hello, Reply
@@ -88,6 +89,39 @@ def test_newest_value_wins(make_ports: MakePorts) -> None:
 
     eventually(last)
     assert into.take() is None
+
+
+def test_a_follower_gets_every_message_in_order_and_knows_what_is_missing(make_ports: MakePorts) -> None:
+    a, b = make_ports("a"), make_ports("b")
+    out, into = a.publisher("x", Ping), b.follower("x", Ping)
+    got: list[Envelope[Ping]] = []
+
+    def comes() -> bool:
+        out.send(Ping(len(got)), 1.0)
+        got.extend(into.drain())
+        return bool(got)
+
+    eventually(comes)
+    for n in range(100, 120):
+        out.send(Ping(n), 2.0)
+        # One after the other: what a sender says faster than it can leave is not queued at its end.
+        eventually(lambda: got.extend(into.drain()) or got[-1].body.n == n)  # noqa: B023
+    assert [e.body.n for e in got[-20:]] == list(range(100, 120))
+    assert [e.seq for e in got[-20:]] == list(range(got[-1].seq - 19, got[-1].seq + 1))
+    assert into.lost == got[-1].seq - got[0].seq + 1 - len(got)
+    assert into.drain() == []
+
+
+def test_a_follower_that_is_slow_loses_the_oldest_and_counts_them() -> None:
+    hub = Hub()
+    out, into = hub.ports("a").publisher("x", Ping), hub.ports("b").follower("x", Ping)
+    for n in range(3 * DEPTH):
+        out.send(Ping(n), 1.0)
+        if n == 0:
+            assert len(into.drain()) == 1
+    left = into.drain()
+    assert [e.body.n for e in left] == list(range(2 * DEPTH, 3 * DEPTH))
+    assert into.lost == 2 * DEPTH - 1
 
 
 def test_request_is_answered_by_id(make_ports: MakePorts) -> None:

@@ -156,6 +156,19 @@ def test_a_replayed_lease_is_found() -> None:
     assert [f.reason for f in check.tally.findings] == ["older than the one before it"]
 
 
+@pytest.mark.requirement("SEC-04")
+def test_leases_that_are_missing_from_the_recording_are_counted() -> None:
+    state, o = standing(), observation(np.zeros((0, 4)))
+    check = Recheck(CONFIG, second(), PRINT)
+    check.motion(motion(SEED).to_accepted())
+    check.observation(o)
+    check.state(state)
+    for seq, boot in ((5, 1), (6, 1), (9, 1), (1, 2), (2, 2)):
+        check.lease(lease_for(o, state, 1.0, seq=seq, boot=boot))
+    assert sum(check.tally.not_checked.values()) == 2 and not check.tally.clean
+    assert check.tally.checked == 5
+
+
 # ---------------------------------------------------------------- recordings
 
 
@@ -166,7 +179,7 @@ def test_points_are_recorded_without_loss(rows: list[tuple[float, ...]]) -> None
     assert (back.balls, back.t, back.oldest_exposure, back.healthy) == (o.balls, o.t, o.oldest_exposure, o.healthy)
 
 
-@pytest.mark.parametrize("damage", [b"", b"x", b"\x78\x01"])
+@pytest.mark.parametrize("damage", [b"", b"x", b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd\xe0" + b"\x7f" * 8])
 def test_damaged_points_are_refused(damage: bytes) -> None:
     packed = PackedObservation.of(observation(np.zeros((2, 4))))
     for balls in (damage, packed.balls[:-5] + damage):
