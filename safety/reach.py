@@ -22,11 +22,12 @@ from robots.kinematics import Chain
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.rates import RateLimits
-from safety import reach_kernels
+from safety import reach_search
 from safety.braking import Course
 from safety.config import SafetyConfig
 from safety.monitor import Decision, Monitor, Scratch, refuse
-from safety.reach_kernels import ACCELERATION, BODY, CAPSULE, SPREAD, Reached
+from safety.reach_kernels import ACCELERATION, BODY, CAPSULE, SPREAD
+from safety.reach_search import Reached
 from safety.search import Finding, People
 from safety.stations import Path
 
@@ -98,7 +99,7 @@ class Reach(Monitor):
     def _along(
         self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, people: People, scratch: Scratch
     ) -> Finding:  # fmt: skip
-        self._reached = reach_kernels.decide(
+        self._reached = reach_search.decide(
             balls, chain, self._fixed, self._q, course, path, self._brakes, people, self._bodies, scratch.singles,
             scratch.doubles,
         )  # fmt: skip

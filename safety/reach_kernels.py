@@ -15,17 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell.compiled import njit
-from robots.kinematics import Chain
-from safety import search
-from safety.braking import Brakes, Course, Falls, falls_ahead, rising, stop
-from safety.kernels import BLOCK, FARTHEST, PIECES, SLACK, Cloud, Sweep, block_bounds, cloud_in, sweep_in, to_axis
-from safety.search import FALLS, RESOLUTION, Bound, Finding, People, Problem, Stop, entail, highest, needed
-from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path
+from safety.braking import Brakes, Course, Falls, rising, stop
+from safety.kernels import PIECES, Sweep, to_axis
+from safety.search import Bound, People, Stop, needed
+from safety.stations import LEAD, SPACING, STATIONS, WINDOW
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
-INTERVALS = 20
-BEFORE = 8
+I64 = NDArray[np.int64]
+INTERVALS = 16
+BEFORE = 6
 """Of these, how many lie before the lease can have expired."""
 HARDEST = 20.0
 """No stop takes the rate down faster than this, 1/s: neither the node's (`slope_down` is at most this) nor
@@ -41,7 +40,7 @@ SPREAD, ACCELERATION = 13, 14
 class Stages(NamedTuple):
     """The intervals of time, one row each: no arm that still moves in it is behind the place `first`."""
 
-    first: NDArray[np.int64]
+    first: I64
     """Station. Never falls from one interval to the next."""
     since: F64
     """Start, s from now."""
@@ -49,20 +48,6 @@ class Stages(NamedTuple):
     """End; inf for the last one."""
     farthest: F64
     """Nominal progress ahead at the end at most, s."""
-
-
-class Reached(NamedTuple):
-    """What `decide` returns."""
-
-    found: Finding
-    """The exact monitor's, with this method's limit and way."""
-    separation: float
-    """Smallest gap to a body now, m; inf if there is none."""
-    body: int
-    """Of that pair; -1: there is none."""
-    link: int
-    bound_by_body: bool
-    """A body has lowered the limit below what the balls permit."""
 
 
 @njit(cache=True)
@@ -285,6 +270,7 @@ def _evades(stop: Stop, body: F64, link: int, sweep: Sweep, stages: Stages, peop
         return False
     v = body[CAPSULE:SPREAD]
     speed = math.sqrt(max(v[0] ** 2 + v[1] ** 2 + v[2] ** 2, v[3] ** 2 + v[4] ** 2 + v[5] ** 2))
+    gap = apart(body, sweep.ends[0, link]) - body[6] - sweep.radius[link] - sweep.bend[link]
     for k in range(INTERVALS):
         since, until = stages.since[k], stages.until[k]
         if since >= stop.time:
@@ -293,20 +279,25 @@ def _evades(stop: Stop, body: F64, link: int, sweep: Sweep, stages: Stages, peop
         whole = min(math.floor(at), STATIONS - LEAD - 3)
         last, share = LEAD + whole, min(1.0, at - whole)
         first = stages.first[k]
-        if first > last:
+        need = needed(people, min(until, stop.time))
+        total = sweep.way[last, link] + share * (sweep.way[last + 1, link] - sweep.way[last, link])
+        if first > last or gap - total >= need:
             continue
-        work.flat[first : last + 1] = needed(people, min(until, stop.time))
-        if stays(body, link, sweep, first, last, share, work.flat, work.axis):
-            continue
-        if not until < np.inf:
-            return False
-        middle, end = people.age + 0.5 * (since + until), people.age + until
-        for c in range(6):
-            work.body[c] = body[c] + middle * v[c]
-        grown = 0.5 * (until - since) * speed + end * (body[SPREAD] + 0.5 * body[ACCELERATION] * end)
-        work.body[6] = body[6] + grown
-        work.flat[first : last + 1] = people.fixed
-        if not stays(work.body, link, sweep, first, last, share, work.flat, work.axis):
+        if until < np.inf:
+            middle, end = people.age + 0.5 * (since + until), people.age + until
+            for c in range(6):
+                work.body[c] = body[c] + middle * v[c]
+            grown = 0.5 * (until - since) * speed + end * (body[SPREAD] + 0.5 * body[ACCELERATION] * end)
+            work.body[6] = body[6] + grown
+            gone = total - sweep.way[first, link]
+            off = work.body[6] + sweep.radius[link] + sweep.bend[link]
+            if apart(work.body, sweep.ends[first, link]) - off - gone >= people.fixed:
+                continue
+            work.flat[first : last + 1] = people.fixed
+            if stays(work.body, link, sweep, first, last, share, work.flat, work.axis):
+                continue
+        work.flat[first : last + 1] = need
+        if not stays(body, link, sweep, first, last, share, work.flat, work.axis):
             return False
     return True
 
@@ -321,192 +312,3 @@ def body_clear(bound: Bound, body: F64, link: int, sweep: Sweep, stages: Stages,
     return _evades(bound.held, body, link, sweep, stages, people, work) and _evades(
         bound.down, body, link, sweep, stages, people, work
     )
-
-
-@njit(cache=True)
-def best(bound: Bound, floor: float, body: F64, link: int, problem: Problem, stages: Stages, work: Work) -> Bound:
-    """Return the largest multiple of RESOLUTION from `floor` to below `bound` at which a pair is clear.
-
-    floor: a limit known to be clear, or 0. body: (CAPSULE,) or (BODY,).
-    """
-    low, high = round(floor / RESOLUTION), round(bound.limit / RESOLUTION)
-    found = entail(low * RESOLUTION, problem)
-    middle = low + 1
-    while high - low > 1:
-        tried = entail(middle * RESOLUTION, problem)
-        fine = tried.farther.need < np.inf
-        if fine:
-            ask(tried, stages, problem.people, work)
-            fine = body_clear(tried, body, link, problem.sweep, stages, problem.people, work)
-        if fine:
-            low, found = middle, tried
-        else:
-            high = middle
-        middle = (low + high) // 2
-    return found
-
-
-@njit(cache=True)
-def take_ball(ball: int, cloud: Cloud, out: F64) -> None:
-    """Fill out (CAPSULE,) with a ball of the cloud."""
-    out[0] = out[3] = float(cloud.x[ball])
-    out[1] = out[4] = float(cloud.y[ball])
-    out[2] = out[5] = float(cloud.z[ball])
-    out[6] = float(cloud.r[ball])
-
-
-@njit(cache=True)
-def fill_near(bound: Bound, sweep: Sweep, out: F64) -> None:
-    """Fill out (links,): a pair with a larger gap now cannot come nearer than any place asks for."""
-    way, last, share = sweep.way, bound.farther.last, bound.farther.share
-    for i in range(out.shape[0]):
-        total = way[last, i] + share * (way[last + 1, i] - way[last, i])
-        out[i] = bound.farther.need + total + sweep.bend[i] + SLACK
-
-
-@njit(cache=True)
-def among_balls(
-    whole: int, bound: Bound, floor: float, ball: int, link: int, problem: Problem, stages: Stages
-) -> Bound:
-    """Return the largest limit, from `floor` to that of `bound`, that is clear of all balls.
-
-    whole: number of balls in whole blocks. floor: known to be clear. ball, link: a pair likely to bind.
-    """
-    cloud, sweep = problem.cloud, problem.sweep
-    work, trial, row, near = new_work(), new_work(), np.empty(CAPSULE), np.empty(sweep.radius.shape[0])
-    before, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    ask(bound, stages, problem.people, work)
-    take_ball(ball, cloud, row)
-    if not clear(bound, row, link, sweep, work):
-        bound = best(bound, floor, row, link, problem, stages, trial)
-        ask(bound, stages, problem.people, work)
-    fill_near(bound, sweep, near)
-    for i in range(near.shape[0] - 1, -1, -1):
-        for b in range(whole // BLOCK):
-            if bound.limit <= floor:
-                return bound
-            if cloud.block[i, b] >= near[i]:
-                continue
-            block_bounds(b, i, bound.farther.last + 1, cloud, sweep, before, least)
-            for k in range(BLOCK):
-                if least[k] >= bound.farther.need + sweep.bend[i] + SLACK:
-                    continue
-                take_ball(b * BLOCK + k, cloud, row)
-                if clear(bound, row, i, sweep, work):
-                    continue
-                bound = best(bound, floor, row, i, problem, stages, trial)
-                ask(bound, stages, problem.people, work)
-                fill_near(bound, sweep, near)
-    return bound
-
-
-@njit(cache=True)
-def nearest_body(bodies: F64, sweep: Sweep, gap: F64) -> tuple[int, int, float]:
-    """Return body, link and gap of the nearest pair now; -1, -1, inf without bodies.
-
-    gap: (links, m) filled with the gap of each pair now, or less, by the balls round both.
-    """
-    number, link, least = -1, -1, np.inf
-    for i in range(gap.shape[0]):
-        e, thick = sweep.ends[0, i], sweep.radius[i]
-        half = 0.5 * math.sqrt((e[3] - e[0]) ** 2 + (e[4] - e[1]) ** 2 + (e[5] - e[2]) ** 2)
-        for m in range(bodies.shape[0]):
-            b = bodies[m]
-            long = 0.5 * math.sqrt((b[3] - b[0]) ** 2 + (b[4] - b[1]) ** 2 + (b[5] - b[2]) ** 2)
-            x, y, z = b[0] + b[3] - e[0] - e[3], b[1] + b[4] - e[1] - e[4], b[2] + b[5] - e[2] - e[5]
-            gap[i, m] = 0.5 * math.sqrt(x * x + y * y + z * z) - half - long - thick - b[6]
-            if gap[i, m] < least:
-                gap[i, m] = apart(b, e) - thick - b[6]
-                if gap[i, m] < least:
-                    number, link, least = m, i, gap[i, m]
-    return number, link, least
-
-
-@njit(cache=True)
-def among_bodies(
-    bound: Bound, number: int, link: int, bodies: F64, gap: F64, problem: Problem, stages: Stages
-) -> Bound:
-    """Return the largest limit up to that of `bound` that is clear of all bodies. number, link: likely to bind."""
-    sweep = problem.sweep
-    work, trial, near = new_work(), new_work(), np.empty(gap.shape[0])
-    ask(bound, stages, problem.people, work)
-    if not body_clear(bound, bodies[number], link, sweep, stages, problem.people, work):
-        bound = best(bound, 0.0, bodies[number], link, problem, stages, trial)
-        ask(bound, stages, problem.people, work)
-    fill_near(bound, sweep, near)
-    for i in range(gap.shape[0] - 1, -1, -1):
-        for m in range(bodies.shape[0]):
-            if bound.limit == 0.0:
-                return bound
-            if gap[i, m] >= near[i] or body_clear(bound, bodies[m], i, sweep, stages, problem.people, work):
-                continue
-            bound = best(bound, 0.0, bodies[m], i, problem, stages, trial)
-            ask(bound, stages, problem.people, work)
-            fill_near(bound, sweep, near)
-    return bound
-
-
-@njit(cache=True)
-def sound(bodies: F64) -> bool:
-    """Whether all bodies (m, BODY) are described by sensible numbers. A comparison with NaN is false."""
-    good = True
-    for m in range(bodies.shape[0]):
-        for c in range(SPREAD):
-            good &= abs(bodies[m, c]) < FARTHEST
-        good &= (bodies[m, 6] >= 0.0) & (bodies[m, SPREAD] >= 0.0)
-        good &= (bodies[m, ACCELERATION] >= 0.0) & (bodies[m, ACCELERATION] < np.inf)
-    return good
-
-
-@njit(cache=True)
-def _widened(balls: int, found: Finding, bodies: F64, problem: Problem) -> Reached:
-    """Raise the exact limit to what contact permits, then lower it to what the bodies permit."""
-    sweep = problem.sweep
-    gap = np.empty((sweep.radius.shape[0], bodies.shape[0]))
-    number, link, separation = nearest_body(bodies, sweep, gap)
-    bound = entail(1.0, problem)
-    if found.limit < 1.0 and not bound.farther.need < np.inf:
-        bound = highest(bound, -1, -1, problem)
-    near = np.empty(gap.shape[0])
-    fill_near(bound, sweep, near)
-    far = True
-    for i in range(gap.shape[0]):
-        for m in range(gap.shape[1]):
-            far &= gap[i, m] >= near[i]
-    if far and bound.limit <= found.limit:
-        return Reached(found, separation, number, link, False)
-    stages = Stages(np.empty(INTERVALS, np.int64), np.empty(INTERVALS), np.empty(INTERVALS), np.empty(INTERVALS))
-    fill_stages(problem.course, problem.falls, problem.brakes, stages)
-    if found.ball >= 0 and bound.limit > found.limit:
-        whole = (balls + BLOCK - 1) // BLOCK * BLOCK
-        bound = among_balls(whole, bound, found.limit, found.ball, found.link, problem, stages)
-    permitted = bound.limit
-    if not far:
-        bound = among_bodies(bound, number, link, bodies, gap, problem, stages)
-    found = Finding(
-        found.sound, bound.limit, bound.farther.swept, found.separation, found.ball, found.link, found.time,
-        found.swept, found.low,
-    )  # fmt: skip
-    return Reached(found, separation, number, link, bound.limit < permitted)
-
-
-@njit(cache=True)
-def decide(
-    balls: F32, chain: Chain, fixed: int, q: F64, course: Course, path: Path, brakes: Brakes, people: People,
-    bodies: F64, singles: F32, doubles: F64,
-) -> Reached:  # fmt: skip
-    """One whole cycle on a path: `search.decide`, and this method's limit on what that has measured.
-
-    bodies: (m, BODY) people beside the balls. Everything else as for `search.decide`; the finding is not sound if one
-    of them is not described by sensible numbers.
-    """
-    found = search.decide(balls, chain, fixed, q, course, path, brakes, people, singles, doubles)
-    if not (found.sound and sound(bodies)):
-        found = Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
-        return Reached(found, -1.0, -1, -1, False)
-    if found.limit >= 1.0 and bodies.shape[0] == 0:
-        return Reached(found, np.inf, -1, -1, False)
-    links = chain.owner.shape[0] - fixed
-    cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
-    falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
-    return _widened(balls.shape[0] // 4, found, bodies, Problem(cloud, sweep, course, falls, brakes, people))
