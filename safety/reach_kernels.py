@@ -135,17 +135,21 @@ def apart(body: F64, e: F64) -> float:
         return to_axis(body[0], body[1], body[2], e)
     vx, vy, vz = e[3] - e[0], e[4] - e[1], e[5] - e[2]
     wx, wy, wz = body[0] - e[0], body[1] - e[1], body[2] - e[2]
-    b, c = ux * vx + uy * vy + uz * vz, vx * vx + vy * vy + vz * vz
+    c = vx * vx + vy * vy + vz * vz
+    if c == 0.0:
+        return to_axis(e[0], e[1], e[2], body)
+    b = ux * vx + uy * vy + uz * vz
     d, f = ux * wx + uy * wy + uz * wz, vx * wx + vy * wy + vz * wz
+    # nearest places of the two lines; of parallel ones any. Then first the one, then the other is cut to its segment.
     cross = a * c - b * b
-    if cross > 1e-12 * a * c:
-        s, t = (b * f - c * d) / cross, (a * f - b * d) / cross
-        if 0.0 <= s <= 1.0 and 0.0 <= t <= 1.0:
-            x, y, z = wx + s * ux - t * vx, wy + s * uy - t * vy, wz + s * uz - t * vz
-            return math.sqrt(x * x + y * y + z * z)
-    # else an end of one of them is nearest
-    least = min(to_axis(body[0], body[1], body[2], e), to_axis(body[3], body[4], body[5], e))
-    return min(least, to_axis(e[0], e[1], e[2], body), to_axis(e[3], e[4], e[5], body))
+    s = min(1.0, max(0.0, (b * f - c * d) / cross)) if cross > 1e-14 * a * c else 0.0
+    t = (b * s + f) / c
+    if t < 0.0:
+        t, s = 0.0, min(1.0, max(0.0, -d / a))
+    elif t > 1.0:
+        t, s = 1.0, min(1.0, max(0.0, (b - d) / a))
+    x, y, z = wx + s * ux - t * vx, wy + s * uy - t * vy, wz + s * uz - t * vz
+    return math.sqrt(x * x + y * y + z * z)
 
 
 @njit(cache=True)
