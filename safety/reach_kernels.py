@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cell.compiled import njit
 from safety.braking import Brakes, Course, Falls, rising, stop
-from safety.kernels import PIECES, Sweep, to_axis
+from safety.kernels import PIECES, Sweep
 from safety.search import Bound, People, Stop, needed
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW
 
@@ -127,75 +127,69 @@ def fill_need(stop: Stop, stages: Stages, people: People, need: F64) -> None:
 
 
 @njit(cache=True)
-def apart(body: F64, e: F64) -> float:
-    """Return the distance between the axis of a body and the segment from e[:3] to e[3:]."""
-    ux, uy, uz = body[3] - body[0], body[4] - body[1], body[5] - body[2]
-    a = ux * ux + uy * uy + uz * uz
-    if a == 0.0:
-        return to_axis(body[0], body[1], body[2], e)
-    vx, vy, vz = e[3] - e[0], e[4] - e[1], e[5] - e[2]
-    wx, wy, wz = body[0] - e[0], body[1] - e[1], body[2] - e[2]
-    c = vx * vx + vy * vy + vz * vz
-    if c == 0.0:
-        return to_axis(e[0], e[1], e[2], body)
+def axes_apart(
+    ax: float, ay: float, az: float, ux: float, uy: float, uz: float,
+    ex: float, ey: float, ez: float, vx: float, vy: float, vz: float,
+) -> float:  # fmt: skip
+    """Return the distance between the segments from a along u and from e along v (Ericson, Real-Time Collision
+    Detection, 5.1.9): nearest places of the two lines, then first the one, then the other cut to its segment."""
+    wx, wy, wz = ax - ex, ay - ey, az - ez
+    a, c = ux * ux + uy * uy + uz * uz, vx * vx + vy * vy + vz * vz
     b = ux * vx + uy * vy + uz * vz
     d, f = ux * wx + uy * wy + uz * wz, vx * wx + vy * wy + vz * wz
-    # nearest places of the two lines; of parallel ones any. Then first the one, then the other is cut to its segment.
+    s, t = 0.0, 0.0
     cross = a * c - b * b
-    s = min(1.0, max(0.0, (b * f - c * d) / cross)) if cross > 1e-14 * a * c else 0.0
-    t = (b * s + f) / c
-    if t < 0.0:
+    if cross > 1e-14 * a * c:
+        # of parallel lines any place will do
+        s = min(1.0, max(0.0, (b * f - c * d) / cross))
+    if c > 0.0:
+        t = (b * s + f) / c
+    if (t < 0.0 or c == 0.0) and a > 0.0:
         t, s = 0.0, min(1.0, max(0.0, -d / a))
-    elif t > 1.0:
+    elif t > 1.0 and a > 0.0:
         t, s = 1.0, min(1.0, max(0.0, (b - d) / a))
+    t = min(1.0, max(0.0, t))
     x, y, z = wx + s * ux - t * vx, wy + s * uy - t * vy, wz + s * uz - t * vz
     return math.sqrt(x * x + y * y + z * z)
 
 
 @njit(cache=True)
-def part_way(e: F64, f: F64, share: float, out: F64) -> None:
-    """Fill out (6,) with the axis `share` of the way from e to f."""
-    for c in range(6):
-        out[c] = e[c] + share * (f[c] - e[c])
+def apart(body: F64, e: F64) -> float:
+    """Return the distance between the axis of a body and the segment from e[:3] to e[3:]."""
+    return axes_apart(
+        body[0], body[1], body[2], body[3] - body[0], body[4] - body[1], body[5] - body[2],
+        e[0], e[1], e[2], e[3] - e[0], e[4] - e[1], e[5] - e[2],
+    )  # fmt: skip
 
 
 @njit(cache=True)
-def stretch_clear(
-    body: F64, e: F64, f: F64, share: float, start: float, end: float, way: float, need: float, axis: F64
-) -> bool:
-    """Whether the distance of a body to an axis moving from e to `share` of the way to f is at least `need` throughout.
-
-    start, end: distances at both ends; way: length of the stretch. Where two distances a and b belong to places no
-    farther apart than w, nothing between them is nearer than (a + b - w) / 2. axis: (6,) scratch.
-    """
-    if min(start, end) < need:
-        return False
-    if 0.5 * (start + end - way) >= need:
-        return True
-    before = start
-    for k in range(1, PIECES + 1):
-        after = end
-        if k < PIECES:
-            part_way(e, f, share * k / PIECES, axis)
-            after = apart(body, axis)
-        if 0.5 * (before + after - way / PIECES) < need:
-            return False
-        before = after
-    return True
+def apart_at(body: F64, ends: F64, link: int, k: int, share: float) -> float:
+    """Return the distance between the axis of a body and that of a link, `share` of the way from station k to k + 1."""
+    ex = ends[k, link, 0] + share * (ends[k + 1, link, 0] - ends[k, link, 0])
+    ey = ends[k, link, 1] + share * (ends[k + 1, link, 1] - ends[k, link, 1])
+    ez = ends[k, link, 2] + share * (ends[k + 1, link, 2] - ends[k, link, 2])
+    fx = ends[k, link, 3] + share * (ends[k + 1, link, 3] - ends[k, link, 3])
+    fy = ends[k, link, 4] + share * (ends[k + 1, link, 4] - ends[k, link, 4])
+    fz = ends[k, link, 5] + share * (ends[k + 1, link, 5] - ends[k, link, 5])
+    return axes_apart(
+        body[0], body[1], body[2], body[3] - body[0], body[4] - body[1], body[5] - body[2],
+        ex, ey, ez, fx - ex, fy - ey, fz - ez,
+    )  # fmt: skip
 
 
 @njit(cache=True)
-def stays(body: F64, link: int, sweep: Sweep, first: int, last: int, share: float, need: F64, axis: F64) -> bool:
+def stays(body: F64, link: int, sweep: Sweep, first: int, last: int, share: float, need: F64) -> bool:
     """Whether a link keeps its gap to a body on every stretch from station `first` to `share` of the one behind `last`.
 
     need: (STATIONS,) gap of the stretch behind each station, m; it must not fall. Goes as far in one step as the link
-    would have to move to come too near. axis: (6,) scratch.
+    would have to move to come too near; where that is nowhere, in PIECES of a stretch: where two gaps a and b belong to
+    places no farther apart than w, nothing between them is less than (a + b - w) / 2.
     """
     ends, way = sweep.ends, sweep.way
     off = body[6] + sweep.radius[link] + sweep.bend[link]
     total = way[last, link] + share * (way[last + 1, link] - way[last, link])
     k = first
-    d = apart(body, ends[k, link]) - off
+    d = apart_at(body, ends, link, k, 0.0) - off
     while True:
         if d < need[k]:
             return False
@@ -205,16 +199,19 @@ def stays(body: F64, link: int, sweep: Sweep, first: int, last: int, share: floa
         while j < last and d - (way[j + 1, link] - way[k, link]) >= need[j]:
             j += 1
         if j > k:
-            k, d = j, apart(body, ends[j, link]) - off
+            k, d = j, apart_at(body, ends, link, j, 0.0) - off
             continue
         part = share if k == last else 1.0
-        part_way(ends[k, link], ends[k + 1, link], part, axis)
-        end = apart(body, axis) - off
+        end = apart_at(body, ends, link, k, part) - off
         length = part * (way[k + 1, link] - way[k, link])
-        if not stretch_clear(
-            body, ends[k, link], ends[k + 1, link], part, d + off, end + off, length, need[k] + off, axis
-        ):
+        if end < need[k]:
             return False
+        if 0.5 * (d + end - length) < need[k]:
+            for n in range(1, PIECES + 1):
+                after = apart_at(body, ends, link, k, part * n / PIECES) - off if n < PIECES else end
+                if 0.5 * (d + after - length / PIECES) < need[k]:
+                    return False
+                d = after
         if k == last:
             return True
         k, d = k + 1, end
@@ -230,15 +227,13 @@ class Work(NamedTuple):
     flat: F64
     """(STATIONS,)"""
     body: F64
-    """(7,)"""
-    axis: F64
-    """(6,)"""
+    """(CAPSULE,)"""
 
 
 @njit(cache=True)
 def new_work() -> Work:
     """Return scratch space."""
-    return Work(np.empty(STATIONS), np.empty(STATIONS), np.empty(STATIONS), np.empty(CAPSULE), np.empty(6))
+    return Work(np.empty(STATIONS), np.empty(STATIONS), np.empty(STATIONS), np.empty(CAPSULE))
 
 
 @njit(cache=True)
@@ -251,18 +246,16 @@ def ask(bound: Bound, stages: Stages, people: People, work: Work) -> None:
 
 
 @njit(cache=True)
-def _clear(stop: Stop, body: F64, link: int, sweep: Sweep, need: F64, axis: F64) -> bool:
+def _clear(stop: Stop, body: F64, link: int, sweep: Sweep, need: F64) -> bool:
     if not stop.need > -np.inf:
         return True
-    return stop.need < np.inf and stays(body, link, sweep, 0, stop.last, stop.share, need, axis)
+    return stop.need < np.inf and stays(body, link, sweep, 0, stop.last, stop.share, need)
 
 
 @njit(cache=True)
 def clear(bound: Bound, body: F64, link: int, sweep: Sweep, work: Work) -> bool:
     """Whether an arm that still moves cannot reach a body. `work` holds what the limit asks for."""
-    return _clear(bound.held, body, link, sweep, work.held, work.axis) and _clear(
-        bound.down, body, link, sweep, work.down, work.axis
-    )
+    return _clear(bound.held, body, link, sweep, work.held) and _clear(bound.down, body, link, sweep, work.down)
 
 
 @njit(cache=True)
@@ -298,10 +291,10 @@ def _evades(stop: Stop, body: F64, link: int, sweep: Sweep, stages: Stages, peop
             if apart(work.body, sweep.ends[first, link]) - off - gone >= people.fixed:
                 continue
             work.flat[first : last + 1] = people.fixed
-            if stays(work.body, link, sweep, first, last, share, work.flat, work.axis):
+            if stays(work.body, link, sweep, first, last, share, work.flat):
                 continue
         work.flat[first : last + 1] = need
-        if not stays(body, link, sweep, first, last, share, work.flat, work.axis):
+        if not stays(body, link, sweep, first, last, share, work.flat):
             return False
     return True
 
