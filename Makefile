@@ -25,6 +25,7 @@ $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python scripts/fetch_pose_model.py
 	@echo 'compiling the numerical kernels (once)'
 	$(BIN)/python -m cell.warmup >/dev/null
 	touch $@

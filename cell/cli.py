@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cell.commands import perceive as perceive_command
 from cell.commands import safety as safety_commands
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
@@ -326,6 +327,9 @@ def settings_of(texts: Sequence[str]) -> dict[str, str]:
 
 
 # ---------------------------------------------------------------- entry
+
+
+app.command()(perceive_command.perceive)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

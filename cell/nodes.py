@@ -6,12 +6,17 @@ from typing import Any
 
 from cell.bus.ports import Node, Ports
 from cell.clock import Clock
+from cell.config import LoadedCell
+from cell.contact_truth import contact_truth
 from cell.session import ARM, CONTROLLER, LEDGER, PERCEPTION, RECORDER, SUPERVISOR, WORLD, Session, entry_point
+from perception.contract import CameraInfo
 from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.description import load_description
 from robots.leases import LeaseRules
 from robots.model import RobotModel
+from safety.clamping import fixed_boxes
+from safety.config import contact_limits
 from safety.contract import SECOND
 from safety.methods import build_monitor
 from safety.node import SupervisorNode
@@ -24,7 +29,7 @@ from safety.supervisor import SupervisorCore
 
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
-TESTED = ("exact", "reach")
+TESTED = ("exact", "ssm_contact", "reach")
 """Methods that must answer a phantom in any link with 0; the others look at a distance or a zone alone."""
 
 
@@ -52,17 +57,19 @@ def model_of(session: Session) -> RobotModel:
     return session.cell.model()
 
 
-def _robot_block(session: Session) -> dict[str, Any]:
-    robot = session.cell.config.robot.model_dump(mode="json")
+def _robot_block(cell: LoadedCell) -> dict[str, Any]:
+    robot = cell.config.robot.model_dump(mode="json")
     if not robot["home_deg"]:
-        robot["home_deg"] = [float(v) * 57.29577951308232 for v in session.cell.home()]
+        robot["home_deg"] = [float(v) * 57.29577951308232 for v in cell.home()]
     return robot
 
 
 def _referee(session: Session) -> dict[str, Any]:
     """Plain numbers for the referee, from the safety configuration."""
     s = session.safety
-    return {"human_speed": s.human.slow, "human_speed_near": s.human.fast, "reaction": s.reaction.total}
+    numbers = {"human_speed": s.human.slow, "human_speed_near": s.human.fast, "reaction": s.reaction.total}
+    limits = contact_limits(s, session.cell.safety_path)
+    return {**numbers, **contact_truth(s, limits, model_of(session), session.cell.config.workcell)}
 
 
 def _world(session: Session, ports: Ports, clock: Clock) -> Node:
@@ -75,7 +82,7 @@ def _world(session: Session, ports: Ports, clock: Clock) -> Node:
     node: Node = factory(
         ports,
         session.cell.config.workcell,
-        _robot_block(session),
+        _robot_block(session.cell),
         options,
         session.file.scenario,
         session.file.seed,
@@ -84,18 +91,27 @@ def _world(session: Session, ports: Ports, clock: Clock) -> Node:
     return node
 
 
-def _camera_options(name: str, session: Session) -> tuple[str, dict[str, Any]]:
-    camera = next(c for c in session.cell.config.cameras if c.name == name)
+def _camera_options(name: str, cell: LoadedCell, seed: int) -> tuple[str, dict[str, Any]]:
+    camera = next(c for c in cell.config.cameras if c.name == name)
     options = dict(camera.options)
     options["mount"] = camera.mount.model_dump(mode="json")
-    options["workcell"] = session.cell.config.workcell
-    options["robot"] = _robot_block(session)
-    options["seed"] = session.file.seed
+    options["workcell"] = cell.config.workcell
+    options["robot"] = _robot_block(cell)
+    options["seed"] = seed
     return camera.driver, options
 
 
+def camera_infos(cell: LoadedCell, seed: int = 0) -> list[CameraInfo]:
+    """What the cameras of a cell are and where, without opening them. Raises CameraError for a wrong option."""
+    infos = []
+    for camera in cell.config.cameras:
+        driver, options = _camera_options(camera.name, cell, seed)
+        infos.append(entry_point("cell.cameras", driver).describe(camera.name, options))
+    return infos
+
+
 def _camera(name: str, session: Session, ports: Ports) -> Node:
-    driver, options = _camera_options(name, session)
+    driver, options = _camera_options(name, session.cell, session.file.seed)
     return CameraNode(entry_point("cell.cameras", driver)(name, options, ports), ports, CAMERA_PERIOD)
 
 
@@ -105,10 +121,7 @@ def _perception(session: Session, ports: Ports) -> Node:
         factory = entry_point("cell.point_sources", config.world.driver if config.world else "none")
         sources = [factory({"seed": session.file.seed}, ports)]
         return PointPerceptionNode(ports, sources, PointFusion(config.perception), PERCEPTION_PERIOD)
-    infos = []
-    for camera in config.cameras:
-        driver, options = _camera_options(camera.name, session)
-        infos.append(entry_point("cell.cameras", driver).describe(camera.name, options))
+    infos = camera_infos(session.cell, session.file.seed)
     fusion = CameraFusion(infos, config.workcell, config.perception, model_of(session))
     return PerceptionNode(ports, fusion, PERCEPTION_PERIOD)
 
@@ -116,7 +129,10 @@ def _perception(session: Session, ports: Ports) -> Node:
 def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:
     model = model_of(session)
     limits = session.cell.config.robot.rate_limits.limits
-    monitor = build_monitor(session.method, session.safety, model, limits, session.reach)
+    contact = contact_limits(session.safety, session.cell.safety_path)
+    workcell = session.cell.config.workcell
+    fixed = fixed_boxes(workcell.fixtures, workcell.floor)
+    monitor = build_monitor(session.method, session.safety, model, limits, session.reach, contact, fixed)
     test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if session.method in TESTED else None
     core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only, test)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
@@ -124,7 +140,9 @@ def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node
 
 def _second(session: Session, ports: Ports, boot: int) -> Node:
     model = model_of(session)
-    monitor = SecondMonitor(session.safety, model, session.cell.config.robot.rate_limits.limits)
+    contact = contact_limits(session.safety, session.cell.safety_path)
+    cell = session.cell.config
+    monitor = SecondMonitor(session.safety, model, cell.robot.rate_limits.limits, contact, cell.workcell)
     core = SecondCore(session.safety, monitor, session.file.fingerprint, boot)
     return SecondNode(ports, core, monitor, model, session.key, session.safety.reaction.monitor_period)
 
@@ -171,9 +189,9 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         issuers = tuple(session.cell.config.robot.leases.issuers)
         about = {"safety": session.safety.model_dump_json(), "robot": session.cell.config.robot.model_dump_json()}
         about["fingerprint"] = session.file.fingerprint
-        # Live, the newest value of a topic is all there is: the recorder reads as often as the supervisor writes.
-        period = session.safety.reaction.monitor_period if session.file.mode == "live" else 0.02
-        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, period=period, about=about)
+        about["workcell"] = session.cell.config.workcell.model_dump_json()
+        about["contact_limits"] = contact_limits(session.safety, session.cell.safety_path).model_dump_json()
+        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, about=about)
     from cell.session import SessionError
 
     raise SessionError(f"there is no node {name!r}; there are {', '.join(session.node_names)}")

@@ -8,7 +8,7 @@ controller's and the robot node's business, so a Hold in mid-motion needs nothin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -255,6 +255,9 @@ class Sequencer:
     def _launch(self, now: float, arm: Arm) -> bool:
         action, self._next = self._next, None
         assert action is not None  # fetched just before
+        if isinstance(action, MoveAction) and self._call is not None:
+            phase = f"{self._call.operation}.{self._call.skill.name}"
+            action = MoveAction(replace(action.motion, phase=phase))
         if isinstance(action, AskAction):
             self._ask("confirm", action.text, action.choices, action.restocked)
         self._action = start(action, now, arm)

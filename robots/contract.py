@@ -70,6 +70,8 @@ class Move(msgspec.Struct, frozen=True, tag="move"):
     """Joint positions, float64 little endian, shape (samples, dof), rad."""
     label: str = ""
     """What a person reads: `place cube_red: approach`."""
+    phase: str = ""
+    """Recipe phase it belongs to; the safety configuration says which zones hold in it. Empty: the strictest do."""
 
 
 class Grip(msgspec.Struct, frozen=True, tag="grip"):
@@ -204,6 +206,8 @@ class AcceptedMotion(msgspec.Struct, frozen=True):
     dof: int
     path: bytes
     label: str = ""
+    phase: str = ""
+    """As in `Move`."""
 
 
 # ---------------------------------------------------------------- safety -> robot node

@@ -137,6 +137,8 @@ class Motion:
     peak_acceleration: Array
     """(dof,) largest nominal joint acceleration, rad/s^2."""
     limits: RateLimits = DEFAULT_LIMITS
+    phase: str = ""
+    """Recipe phase it was planned for; it decides which zones hold. Empty: none is told."""
 
     @staticmethod
     def from_samples(
@@ -146,6 +148,7 @@ class Motion:
         path: ArrayLike,
         label: str = "",
         limits: RateLimits = DEFAULT_LIMITS,
+        phase: str = "",
     ) -> Motion:
         """Build a motion from samples (K, dof) at equal steps of nominal time.
 
@@ -164,7 +167,7 @@ class Motion:
         M = spline_curvature(Q, step)
         fall, rise, v_top, a_top = slope_bounds(Q, M, step, np.array(model.a_max), LOOKAHEAD)
         fall = np.minimum(fall, _torque_bound(model, Q, M, step))
-        motion = Motion(motion_id, step, Q, step * (len(Q) - 1), label, M, fall, rise, v_top, a_top, limits)
+        motion = Motion(motion_id, step, Q, step * (len(Q) - 1), label, M, fall, rise, v_top, a_top, limits, phase)
         _check_dynamics(model, motion)
         return motion
 
@@ -178,17 +181,17 @@ class Motion:
         if len(accepted.path) % (8 * model.dof):
             raise MotionError("path is not a whole number of float64 rows")
         Q = np.frombuffer(accepted.path, dtype="<f8").reshape(-1, model.dof).astype(np.float64)
-        return Motion.from_samples(model, accepted.motion_id, accepted.step, Q, accepted.label, limits)
+        return Motion.from_samples(model, accepted.motion_id, accepted.step, Q, accepted.label, limits, accepted.phase)
 
     def to_move(self) -> Move:
         """Return the request that asks the robot node to execute this motion."""
-        return Move(self.motion_id, self.step, self.path.shape[1], self.path.astype("<f8").tobytes(), self.label)
+        path = self.path.astype("<f8").tobytes()
+        return Move(self.motion_id, self.step, self.path.shape[1], path, self.label, self.phase)
 
     def to_accepted(self) -> AcceptedMotion:
         """Return the message by which the robot node tells everyone what it executes."""
-        return AcceptedMotion(
-            self.motion_id, self.step, self.path.shape[1], self.path.astype("<f8").tobytes(), self.label
-        )
+        path = self.path.astype("<f8").tobytes()
+        return AcceptedMotion(self.motion_id, self.step, self.path.shape[1], path, self.label, self.phase)
 
     def sample(self, progress: float) -> tuple[Array, Array, Array]:
         """Return q, dq/dp, d2q/dp2, each (dof,), at a progress; outside [0, duration] the end point."""

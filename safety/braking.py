@@ -43,6 +43,8 @@ class Course(NamedTuple):
     """Until the drives brake if no further lease comes, s."""
     obeyed: float
     """Until this decision reaches the robot node; before that an older lease may still hold, s."""
+    ceiling: float = 1.0
+    """No older lease that can still hold permits more."""
 
 
 class Falls(NamedTuple):
@@ -163,11 +165,12 @@ def coming_down(course: Course, limit: float, falls: Falls, brakes: Brakes) -> t
     progress, rate, slope = course.progress, course.rate, course.slope
     if progress <= 0.0 and rate == 0.0:
         # the path is at rest at its start, so the node lets the rate jump there
-        rate = 1.0
+        rate = course.ceiling
+    older = max(course.ceiling, course.rate)
     ticks = math.ceil(max(0.0, course.horizon - brakes.delay) / brakes.tick - 1e-9)
     for k in range(ticks):
         before = rate
-        target = 1.0 if k * brakes.tick < course.obeyed - 1e-9 else limit
+        target = older if k * brakes.tick < course.obeyed - 1e-9 else limit
         rate, slope = rate_step(rate, slope, target, brakes.up, fall_at(falls, progress), brakes.jerk, brakes.tick)
         progress += 0.5 * (before + rate) * brakes.tick
     time, end = stop(progress, rate, slope, falls, brakes)

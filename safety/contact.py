@@ -279,3 +279,56 @@ def _jacobian(model: RobotModel, q: NDArray[np.float64], frame: int, point: NDAr
     for k in range(frame):
         J[:, k] = np.cross(R[k + 1][:, 2], point - p[k + 1])
     return J
+
+
+# ---------------------------------------------------------------- rates along a motion
+
+
+class TouchLimit(NamedTuple):
+    """What contact with one body region permits, whatever the arm's mass. SI units."""
+
+    region: str
+    m_H: float
+    """kg."""
+    k: float
+    """N/m."""
+    transient: float
+    """Permitted force, N, of force and of pressure on the declared area."""
+    quasi_static: float
+    """N."""
+
+
+def touch_limit(region: str, limits: ContactLimits, contact_area: float | None = None) -> TouchLimit:
+    """Return the limits of a region. Raises ContactError for one where no contact is permitted."""
+    found = [contact_speed(region, 1.0, kind, contact_area, limits=limits) for kind in ("transient", "quasi_static")]
+    forces = [one.speed * math.sqrt(one.mu * one.k) for one in found]
+    if min(forces) <= 0.0:
+        raise ContactError("region", f"no contact is permitted with {region}")
+    body = limits.regions[region]
+    return TouchLimit(region, body.m_H, found[0].k, forces[0], forces[1])
+
+
+def touching_rates(
+    limit: TouchLimit, speed: NDArray[np.float64], energy: NDArray[np.float64], mass: float,
+    clamping: NDArray[np.bool_],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the largest rate (links, K) at which contact with a body region keeps its limits.
+
+    The arm's mass is the larger of the simplified model's and of what the arm can bring to bear in the worst direction:
+    whatever the direction of the blow, it cannot give more than its whole kinetic energy, so that its directed mass is
+    at most 2 E / v^2. A part that is clamped takes all of that; one that is free yields with its own mass.
+
+    Args:
+        limit: of the region.
+        speed: (links, K) of the fastest point of a link at rate 1, m/s.
+        energy: (K,) square root of twice the kinetic energy at rate 1.
+        mass: of the simplified model, kg.
+        clamping: (links, K): where a part of that region can be clamped.
+    """
+    v = np.maximum(speed, 1e-9)
+    m_R = np.maximum(mass, (energy / v) ** 2)
+    mu = 1.0 / (1.0 / limit.m_H + 1.0 / m_R)
+    free = limit.transient / (np.sqrt(mu * limit.k) * v)
+    held = limit.quasi_static / (np.sqrt(m_R * limit.k) * v)
+    rates: NDArray[np.float64] = np.where(clamping, np.minimum(free, held), free)
+    return rates

@@ -14,13 +14,16 @@ from robots.contract import RobotState
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.rates import RateLimits
+from safety.clamping import Fixed
 from safety.config import SafetyConfig
+from safety.contact import ContactLimits
 from safety.monitor import Decision, Monitor
 from safety.protective_field import protective_field
 from safety.reach import Reach
 from safety.separation import Braking, allowed_speed
 
-Method = Literal["exact", "constant_speed", "static_zone", "reach"]
+Method = Literal["exact", "constant_speed", "static_zone", "reach", "ssm_contact"]
+"""`ssm_contact` is the exact monitor with a safety configuration that has zones of contact."""
 ZONE_BRAKING = 0.35
 """Whole-arm braking time a static zone is sized with, s: the longest of the arm at full speed, as a stopping test
 would give it (published: 0.29 s for a Panda's slowest joint, and the rate's ramp)."""
@@ -117,12 +120,13 @@ def _with_limit(decision: Decision, limit: float, reason: str, motion: Motion) -
 
 
 def build_monitor(
-    method: Method, config: SafetyConfig, model: RobotModel, limits: RateLimits, reach: float = 0.0
-) -> AnyMonitor:
-    """Return the monitor of a method; `reach` as in `StaticZone`."""
+    method: Method, config: SafetyConfig, model: RobotModel, limits: RateLimits, reach: float = 0.0,
+    contact: ContactLimits | None = None, fixed: Fixed | None = None,
+) -> AnyMonitor:  # fmt: skip
+    """Return the monitor of a method; `reach` as in `StaticZone`, `contact` and `fixed` as in `Monitor`."""
     if method == "reach":
-        return Reach(config, model, limits)
-    exact = Monitor(config, model, limits)
+        return Reach(config, model, limits, contact, fixed)
+    exact = Monitor(config, model, limits, contact, fixed)
     if method == "static_zone":
         return StaticZone(exact, config, reach)
     if method == "constant_speed":

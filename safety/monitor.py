@@ -29,12 +29,16 @@ from robots.rates import RateLimits
 from safety import search
 from safety.blind import Jogging, blind_limit
 from safety.braking import Brakes, Course
+from safety.clamping import Fixed
 from safety.config import SafetyConfig
+from safety.contact import ContactLimits
 from safety.contract import SeparationTerms
 from safety.kernels import cloud_size, sweep_size
+from safety.permits import Terrain, open_terrain
 from safety.search import Finding, People
 from safety.separation import human_travel
 from safety.stations import STATIONS, Path
+from safety.zoning import Ruling, Zoning
 
 OFF_PATH = 0.05
 """A joint farther than this from the path at the reported progress is not on it, rad."""
@@ -72,8 +76,16 @@ def refuse(reason: str, progress: float = 0.0) -> Decision:
 class Monitor:
     """The calculation, with its scratch arrays. Holds no state from cycle to cycle."""
 
-    def __init__(self, config: SafetyConfig, model: RobotModel, limits: RateLimits) -> None:
-        """Capsules of the base, which cannot move, are left out. Raises ValueError unless they come first."""
+    def __init__(
+        self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
+        fixed: Fixed | None = None,
+    ) -> None:  # fmt: skip
+        """Capsules of the base, which cannot move, are left out. Raises ValueError unless they come first.
+
+        contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names
+        some).
+        fixed: what somebody can be clamped against; left out: they can be everywhere.
+        """
         self._model = model
         base = np.asarray(model.chain.owner) == 0
         self._fixed = int(base.sum())
@@ -88,15 +100,19 @@ class Monitor:
         self._brakes = Brakes(limits.slope_up, limits.slope_down, limits.jerk, reaction.tick, reaction.drive_delay)
         self._jog_speed = JOINT_SHARE * model.v_max
         self._jog_acceleration = JOINT_SHARE * model.a_max
+        self._zoning = Zoning(config, model, contact, fixed) if config.zones.volumes else None
+        self._open = open_terrain()
         self._q = np.empty(model.dof)
         links = len(model.chain.owner) - self._fixed
         self._scratch = {n: Scratch(n, ROOM) for n in (links, links + 1)}
 
-    def cycle(self, now: float, observation: Observation, state: RobotState, motion: Motion | None) -> Decision:
+    def cycle(
+        self, now: float, observation: Observation, state: RobotState, motion: Motion | None, ceiling: float = 1.0
+    ) -> Decision:
         """Return the limit for the motion `state` is on.
 
         motion: the accepted motion named by `state.motion_id`, or None if the arm has none (it then stands or is
-        jogged).
+        jogged). ceiling: no older lease on this motion that can still be obeyed permits more.
         """
         if len(observation.balls) % 16:
             return refuse("the observation's points are not whole", state.progress)
@@ -117,6 +133,10 @@ class Monitor:
         except (ValueError, TypeError):
             return refuse("the part held is not described by sensible numbers", progress)
         balls = np.frombuffer(observation.balls, "<f4")
+        ruling = None
+        if self._zoning is not None:
+            ruling = self._zoning.rule(observation, balls, motion.phase if motion is not None else "", state.mode)
+            balls = ruling.balls
         people = People(self._human.slow, self._human.fast, self._fixed_terms, max(0.0, age))
         scratch = self._scratch[len(chain.owner) - self._fixed]
         scratch.make_room(len(balls) // 4)
@@ -124,12 +144,21 @@ class Monitor:
         if motion is None:
             found = self._off_path(balls, chain, state, horizon, obeyed, people, scratch)
         else:
-            course = Course(progress, state.rate, state.rate_slope, horizon, obeyed)
+            terrain = self._open
+            if self._zoning is not None and ruling is not None:
+                terrain = self._zoning.terrain(ruling, chain, self._fixed, state.held, motion, progress, state.mode)
+            course = Course(progress, state.rate, state.rate_slope, horizon, obeyed, ceiling)
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
-            found = self._along(balls, chain, course, path, people, scratch)
+            found = self._along(balls, chain, course, path, people, terrain, scratch)
         if not found.sound:
             return refuse("an occupied point is not a sensible number", progress)
-        return self._decision(found, state, observation, balls, horizon, people.age)
+        decision = self._decision(found, state, observation, balls, horizon, people.age)
+        if ruling is None:
+            return decision
+        if motion is None and self._zoning is not None:
+            slow = self._zoning.jogging(ruling.slowest, chain, self._fixed, self._jog_speed)
+            decision = decision._replace(limit=min(decision.limit, slow))
+        return _zoned(decision, ruling)
 
     def warm_up(self) -> None:
         """Load the compiled kernels with a made-up cycle."""
@@ -138,22 +167,26 @@ class Monitor:
         path = Path(np.tile(rest, (3, 1)), np.zeros((3, dof)), np.full(3, 8.0), 0.01)
         balls = np.frombuffer(np.ones(4, "<f4").tobytes(), "<f4")
         people = People(self._human.slow, self._human.fast, self._fixed_terms, 0.1)
-        course = Course(0.0, 0.5, 0.0, 0.1, 0.01)
+        course = Course(0.0, 0.5, 0.0, 0.1, 0.01, 1.0)
         self._q[:] = rest
         scratch = self._scratch[len(self._model.chain.owner) - self._fixed]
-        self._along(balls, self._model.chain, course, path, people, scratch)
+        self._along(balls, self._model.chain, course, path, people, self._open, scratch)
+        if self._zoning is not None:
+            self._zoning.warm_up(self._fixed)
         search.stand(balls, self._model.chain, self._fixed, self._q, scratch.singles, scratch.doubles, scratch.near)
         search.deviation(self._q, 0.0, path)
         jog = Jogging(np.zeros(dof), self._jog_speed, self._jog_acceleration, 0.1, 0.01, self._brakes.tick)
         blind_limit(self._model.chain, self._fixed, self._q, jog, people, scratch.near)
 
     def _along(
-        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, people: People, scratch: Scratch
+        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, people: People, terrain: Terrain,
+        scratch: Scratch,
     ) -> Finding:  # fmt: skip
         """On the accepted path."""
         return search.decide(
-            balls, chain, self._fixed, self._q, course, path, self._brakes, people, scratch.singles, scratch.doubles
-        )
+            balls, chain, self._fixed, self._q, course, path, self._brakes, people, terrain,
+            scratch.singles, scratch.doubles,
+        )  # fmt: skip
 
     def _off_path(
         self, balls: NDArray[np.float32], chain: Chain, state: RobotState, horizon: float, obeyed: float,
@@ -197,6 +230,18 @@ class Monitor:
         return SeparationTerms(
             S_h, approach * share, approach * (1.0 - share), config.intrusion, config.Z_d, config.Z_r
         )
+
+
+def _zoned(decision: Decision, ruling: Ruling) -> Decision:
+    """The decision with what the zones add: a stop, or words for what holds."""
+    if ruling.stop:
+        return decision._replace(limit=0.0, reason=f"somebody is in the stop zone {ruling.stop}")
+    reason = decision.reason
+    if decision.limit < 1.0 and ruling.slowest < math.inf:
+        reason += f"{'; ' if reason else ''}reduced speed of {ruling.slowest * 1e3:.0f} mm/s"
+    if 0.0 < decision.limit < 1.0 and len(ruling.zone):
+        reason += f"{'; ' if reason else ''}slow enough to touch"
+    return decision._replace(reason=reason)
 
 
 class Scratch:

@@ -24,8 +24,11 @@ from robots.motion import Motion
 from robots.rates import RateLimits
 from safety import reach_search
 from safety.braking import Course
+from safety.clamping import Fixed
 from safety.config import SafetyConfig
+from safety.contact import ContactLimits
 from safety.monitor import Decision, Monitor, Scratch, refuse
+from safety.permits import Terrain
 from safety.reach_kernels import ACCELERATION, BODY, CAPSULE, SPREAD
 from safety.reach_search import Reached
 from safety.search import Finding, People
@@ -74,34 +77,43 @@ class Reach(Monitor):
     """`Monitor` with the method's own limit: the checks of all inputs, the scratch arrays and the search for the exact
     limit, from which it starts, are those of the exact monitor."""
 
-    def __init__(self, config: SafetyConfig, model: RobotModel, limits: RateLimits) -> None:
+    def __init__(
+        self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
+        fixed: Fixed | None = None,
+    ) -> None:  # fmt: skip
         """As `Monitor`."""
-        super().__init__(config, model, limits)
+        super().__init__(config, model, limits, contact, fixed)
         self._bodies = NOBODY
         self._reached: Reached | None = None
 
-    def cycle(self, now: float, observation: Observation, state: RobotState, motion: Motion | None) -> Decision:
+    def cycle(
+        self, now: float, observation: Observation, state: RobotState, motion: Motion | None, ceiling: float = 1.0
+    ) -> Decision:
         """As `Monitor.cycle`."""
-        return self.cycle_among(now, observation, state, motion, NOBODY)
+        return self.cycle_among(now, observation, state, motion, NOBODY, ceiling)
 
     def cycle_among(
-        self, now: float, observation: Observation, state: RobotState, motion: Motion | None, bodies: F64
-    ) -> Decision:
+        self, now: float, observation: Observation, state: RobotState, motion: Motion | None, bodies: F64,
+        ceiling: float = 1.0,
+    ) -> Decision:  # fmt: skip
         """As `Monitor.cycle`, with people (m, 15) beside the balls of the observation; see `bodies_of`."""
         if bodies.ndim != 2 or bodies.shape[1] != BODY or len(bodies) > MAX_BODIES or bodies.dtype != np.float64:
             return refuse("bodies are not what they should be", state.progress)
         if motion is None and len(bodies):
             return refuse("bodies are not known to a stop without a path")
+        if self._zoning is not None and len(bodies):
+            return refuse("bodies are not known to the zones", state.progress)
         self._bodies, self._reached = np.ascontiguousarray(bodies), None
-        decision = super().cycle(now, observation, state, motion)
+        decision = super().cycle(now, observation, state, motion, ceiling)
         return self._with_bodies(decision, state)
 
     def _along(
-        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, people: People, scratch: Scratch
+        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, people: People, terrain: Terrain,
+        scratch: Scratch,
     ) -> Finding:  # fmt: skip
         self._reached = reach_search.decide(
-            balls, chain, self._fixed, self._q, course, path, self._brakes, people, self._bodies, scratch.singles,
-            scratch.doubles,
+            balls, chain, self._fixed, self._q, course, path, self._brakes, people, terrain, self._bodies,
+            scratch.singles, scratch.doubles,
         )  # fmt: skip
         return self._reached.found
 

@@ -16,6 +16,7 @@ from robots.kinematics import Chain
 from safety import search
 from safety.braking import Brakes, Course, falls_ahead
 from safety.kernels import BLOCK, FARTHEST, SLACK, Cloud, Sweep, block_bounds, cloud_in, sweep_in
+from safety.permits import Permits, Terrain, may_touch, permits_along
 from safety.reach_kernels import (
     ACCELERATION,
     CAPSULE,
@@ -30,7 +31,7 @@ from safety.reach_kernels import (
     fill_stages,
     new_work,
 )
-from safety.search import FALLS, RESOLUTION, Bound, Finding, People, Problem, entail, highest
+from safety.search import FALLS, RESOLUTION, Bound, Finding, People, Problem, entail, feasible, highest
 from safety.stations import STATIONS, WINDOW, Path
 
 F64 = NDArray[np.float64]
@@ -53,20 +54,28 @@ class Reached(NamedTuple):
 
 
 @njit(cache=True)
-def best(bound: Bound, floor: float, body: F64, link: int, problem: Problem, stages: Stages, work: Work) -> Bound:
+def touches(bound: Bound, ball: int, link: int, problem: Problem) -> bool:
+    """Whether a link may touch a ball at a limit: it lies in a zone of contact, and the link is slow enough."""
+    return may_touch(problem.permits, bound.limit, bound.farther.last + 1, ball, link)
+
+
+@njit(cache=True)
+def best(
+    bound: Bound, floor: float, ball: int, body: F64, link: int, problem: Problem, stages: Stages, work: Work
+) -> Bound:
     """Return the largest multiple of RESOLUTION from `floor` to below `bound` at which a pair is clear.
 
-    floor: a limit known to be clear, or 0. body: (CAPSULE,) or (BODY,).
+    floor: a limit known to be clear, or 0. ball: number of the ball that `body` (CAPSULE,) stands for.
     """
     low, high = round(floor / RESOLUTION), round(bound.limit / RESOLUTION)
     found = entail(low * RESOLUTION, problem)
     middle = low + 1
     while high - low > 1:
         tried = entail(middle * RESOLUTION, problem)
-        fine = tried.farther.need < np.inf
-        if fine:
+        fine = feasible(tried, problem)
+        if fine and not touches(tried, ball, link, problem):
             ask(tried, stages, problem.people, work)
-            fine = body_clear(tried, body, link, problem.sweep, stages, problem.people, work)
+            fine = clear(tried, body, link, problem.sweep, work)
         if fine:
             low, found = middle, tried
         else:
@@ -106,8 +115,8 @@ def among_balls(
     before, least = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     ask(bound, stages, problem.people, work)
     take_ball(ball, cloud, row)
-    if not clear(bound, row, link, sweep, work):
-        bound = best(bound, floor, row, link, problem, stages, trial)
+    if not (touches(bound, ball, link, problem) or clear(bound, row, link, sweep, work)):
+        bound = best(bound, floor, ball, row, link, problem, stages, trial)
         ask(bound, stages, problem.people, work)
     fill_near(bound, sweep, near)
     for i in range(near.shape[0] - 1, -1, -1):
@@ -121,9 +130,9 @@ def among_balls(
                 if least[k] >= bound.farther.need + sweep.bend[i] + SLACK:
                     continue
                 take_ball(b * BLOCK + k, cloud, row)
-                if clear(bound, row, i, sweep, work):
+                if touches(bound, b * BLOCK + k, i, problem) or clear(bound, row, i, sweep, work):
                     continue
-                bound = best(bound, floor, row, i, problem, stages, trial)
+                bound = best(bound, floor, b * BLOCK + k, row, i, problem, stages, trial)
                 ask(bound, stages, problem.people, work)
                 fill_near(bound, sweep, near)
     return bound
@@ -199,7 +208,7 @@ def among_bodies(
     while high - low > 1:
         tried = entail(middle * RESOLUTION, problem)
         n = first
-        if tried.farther.need < np.inf:
+        if feasible(tried, problem):
             ask(tried, stages, people, work)
             while n < count and body_clear(tried, bodies[pairs[n, 1]], pairs[n, 0], sweep, stages, people, work):
                 n += 1
@@ -231,7 +240,7 @@ def _widened(balls: int, found: Finding, bodies: F64, problem: Problem) -> Reach
     gap = np.empty((sweep.radius.shape[0], bodies.shape[0]))
     number, link, separation = nearest_body(bodies, sweep, gap)
     bound = entail(1.0, problem)
-    if found.limit < 1.0 and not bound.farther.need < np.inf:
+    if not feasible(bound, problem):
         bound = highest(bound, -1, -1, problem)
     near = np.empty(gap.shape[0])
     fill_near(bound, sweep, near)
@@ -259,14 +268,14 @@ def _widened(balls: int, found: Finding, bodies: F64, problem: Problem) -> Reach
 @njit(cache=True)
 def decide(
     balls: F32, chain: Chain, fixed: int, q: F64, course: Course, path: Path, brakes: Brakes, people: People,
-    bodies: F64, singles: F32, doubles: F64,
+    terrain: Terrain, bodies: F64, singles: F32, doubles: F64,
 ) -> Reached:  # fmt: skip
     """One whole cycle on a path: `search.decide`, and this method's limit on what that has measured.
 
     bodies: (m, BODY) people beside the balls. Everything else as for `search.decide`; the finding is not sound if one
     of them is not described by sensible numbers.
     """
-    found = search.decide(balls, chain, fixed, q, course, path, brakes, people, singles, doubles)
+    found = search.decide(balls, chain, fixed, q, course, path, brakes, people, terrain, singles, doubles)
     if not (found.sound and sound(bodies)):
         found = Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
         return Reached(found, -1.0, -1, -1, False)
@@ -275,4 +284,8 @@ def decide(
     links = chain.owner.shape[0] - fixed
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
-    return _widened(balls.shape[0] // 4, found, bodies, Problem(cloud, sweep, course, falls, brakes, people))
+    nothing = Permits(terrain.zone, np.empty((0, 0, 0)), np.empty(0))
+    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing))
+    permits = permits_along(terrain, course.progress, sweep, full.farther.last + 2)
+    problem = Problem(cloud, sweep, course, falls, brakes, people, permits)
+    return _widened(balls.shape[0] // 4, found, bodies, problem)

@@ -19,6 +19,7 @@ from robots.kinematics import Chain
 from robots.motion import spline_at
 from safety.braking import Brakes, Course, Falls, above, coming_down, falls_ahead, held
 from safety.kernels import BLOCK, SLACK, Cloud, Sweep, block_bounds, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
+from safety.permits import Permits, Terrain, may_touch, permits_along, slow_enough
 from safety.separation import NEAR
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill, here
 
@@ -73,6 +74,7 @@ class Problem(NamedTuple):
     falls: Falls
     brakes: Brakes
     people: People
+    permits: Permits
 
 
 class Stop(NamedTuple):
@@ -148,8 +150,17 @@ def _leaves(stop: Stop, ball: int, link: int, problem: Problem) -> bool:
 
 @njit(cache=True)
 def keeps(bound: Bound, ball: int, link: int, problem: Problem) -> bool:
-    """Whether a pair stays as far apart as a limit needs it."""
+    """Whether a pair stays as far apart as a limit needs it, or may touch."""
+    if may_touch(problem.permits, bound.limit, bound.farther.last + 1, ball, link):
+        return True
     return _leaves(bound.held, ball, link, problem) and _leaves(bound.down, ball, link, problem)
+
+
+@njit(cache=True)
+def feasible(bound: Bound, problem: Problem) -> bool:
+    """Whether a limit is admissible apart from all pairs: the sweep ends within the stations, and is slow enough."""
+    farther = bound.farther
+    return farther.need < np.inf and slow_enough(problem.permits, bound.limit, farther.last + 1)
 
 
 @njit(cache=True)
@@ -157,14 +168,14 @@ def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
     """Return the largest multiple of RESOLUTION below `above` that is admissible for a pair; 0 if none is.
 
     On fixed multiples the result does not depend on the order in which the pairs are tried.
-    ball -1: no pair, the sweep alone must end within the stations.
+    ball -1: no pair, the sweep alone must be feasible.
     """
     low, high = 0, round(above.limit / RESOLUTION)
     found = above
     middle = 1
     while high - low > 1:
         bound = entail(middle * RESOLUTION, problem)
-        if bound.farther.need < np.inf and (ball < 0 or keeps(bound, ball, link, problem)):
+        if feasible(bound, problem) and (ball < 0 or keeps(bound, ball, link, problem)):
             low, found = middle, bound
         elif middle == 1:
             break
@@ -207,7 +218,7 @@ def search(whole: int, full: Bound, ball: int, link: int, problem: Problem) -> t
     """
     cloud, sweep = problem.cloud, problem.sweep
     bound, bound_ball, bound_link = full, -1, -1
-    if not full.farther.need < np.inf:
+    if not feasible(full, problem):
         bound = highest(full, -1, -1, problem)
     if ball >= 0 and not keeps(bound, ball, link, problem):
         bound, bound_ball, bound_link = highest(bound, ball, link, problem), ball, link
@@ -239,7 +250,7 @@ def gap_now(ball: int, link: int, cloud: Cloud, sweep: Sweep) -> float:
 @njit(cache=True)
 def decide(
     balls: F32, chain: Chain, fixed: int, q: F64, course: Course, path: Path, brakes: Brakes, people: People,
-    singles: F32, doubles: F64,
+    terrain: Terrain, singles: F32, doubles: F64,
 ) -> Finding:  # fmt: skip
     """One whole cycle on a path.
 
@@ -248,6 +259,7 @@ def decide(
         chain, fixed: the arm, and how many of its capsules do not move.
         q: (dof,) measured joint positions, finite.
         course, path, brakes, people: the situation; all numbers finite.
+        terrain: what the zones say of these balls and this path.
         singles, doubles: scratch of `cloud_size` and `sweep_size` + FALLS numbers.
     """
     links = chain.owner.shape[0] - fixed
@@ -256,9 +268,11 @@ def decide(
     if whole < 0:
         return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
-    problem = Problem(cloud, sweep, course, falls, brakes, people)
-    full = entail(1.0, problem)
+    nothing = Permits(terrain.zone, np.empty((0, 0, 0)), np.empty(0))
+    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing))
     fill(chain, fixed, path, q, course.progress, full.farther.last + 2, sweep)
+    permits = permits_along(terrain, course.progress, sweep, full.farther.last + 2)
+    problem = Problem(cloud, sweep, course, falls, brakes, people, permits)
     gaps(whole, sweep.ends[0], sweep.radius, cloud)
     ball, link = nearest_pair(whole, cloud, links)
     bound, bound_ball, bound_link = search(whole, full, ball, link, problem)

@@ -25,9 +25,12 @@ from robots.description import load_description
 from robots.jogging import JOINT_SHARE
 from robots.model import RobotModel
 from robots.rates import RateLimits
+from robots.workcell import Workcell
 from safety.config import SafetyConfig
+from safety.contact import ContactLimits
 from safety.second_arm import ArmError, ArmGeometry, Course
 from safety.second_sweep import STEP, Sweep, distances, places
+from safety.second_zones import SecondZones, Sorted
 
 Array = NDArray[np.float64]
 
@@ -100,14 +103,23 @@ def refused(reason: str, restartable: bool = True) -> Verdict:
 class SecondMonitor:
     """The calculation. Holds nothing from call to call but where the links are along the present motion."""
 
-    def __init__(self, config: SafetyConfig, model: RobotModel, limits: RateLimits) -> None:
-        """`model` gives name, joint limits and torques; where its links are is calculated anew. Raises ArmError."""
+    def __init__(
+        self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
+        workcell: Workcell | None = None,
+    ) -> None:  # fmt: skip
+        """`model` gives name, joint limits and torques; where its links are is calculated anew. Raises ArmError.
+
+        contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names
+        some).
+        workcell: what somebody can be clamped against; left out: they can be everywhere.
+        """
         self._config = config
         self._arm = ArmGeometry(load_description(model.name), model.tool_name)
         self._model = model
         self._rates = limits
         self._sweep: Sweep | None = None
         self._fixed = config.intrusion + config.Z_d + config.Z_r
+        self._zones = SecondZones(config, model, self._arm, contact, workcell) if config.zones.volumes else None
 
     def course(self, motion: AcceptedMotion) -> Course:
         """Prepare a motion. Raises ArmError."""
@@ -116,11 +128,13 @@ class SecondMonitor:
         return Course(motion, np.array(m.v_max), np.array(m.a_max), np.array(m.tau_max), m.torque, down)
 
     def judge(
-        self, now: float, observation: Observation, state: RobotState, course: Course | None, measured: bool = True
-    ) -> Verdict:
+        self, now: float, observation: Observation, state: RobotState, course: Course | None, measured: bool = True,
+        held: float = 1.0,
+    ) -> Verdict:  # fmt: skip
         """Return the largest admissible limit on `course` (None: the arm has no motion; it may be jogged).
 
-        measured: the measured speed counts too, where it is higher than the commanded one.
+        measured: the measured speed counts too, where it is higher than the commanded one. held: no lease before this
+        one that can still be obeyed grants more.
         """
         data = observation.balls
         if len(data) % 16:
@@ -135,12 +149,29 @@ class SecondMonitor:
         age = max(0.0, state.t - observation.t)
         if not (math.isfinite(horizon) and math.isfinite(age)) or horizon <= 0.0:
             return refused("second channel: the observation is too old")
+        people = self._sorted(balls, observation, state, course)
         try:
             if course is None:
-                return self._manual(now, balls, state, horizon, age)
-            return self._on_course(now, balls, state, course, horizon, age, measured)
+                verdict = self._manual(now, people, state, horizon, age)
+            else:
+                verdict = self._on_course(now, people, state, course, horizon, age, measured, held)
         except ArmError as error:
             return refused(f"second channel: {error}")
+        if people.stop and verdict.by_separation:
+            return verdict._replace(limit=0.0, reason=f"second channel: somebody is in the stop zone {people.stop}")
+        return verdict
+
+    def _sorted(self, balls: Array, observation: Observation, state: RobotState, course: Course | None) -> Sorted:
+        """Everyone there is, by what the zones say of where they are."""
+        if self._zones is None:
+            return Sorted(balls, (), (), "", math.inf)
+        found = self._zones.sort(balls, observation.seen, course.phase if course is not None else "", state.mode)
+        if observation.reason:
+            # A reservation about what is seen is no ground for touching anybody.
+            return found._replace(
+                free=np.concatenate([found.free, *(some for _, some in found.touchable)]), touchable=()
+            )
+        return found
 
     def _plausible(self, state: RobotState) -> bool:
         values = [*state.q, *state.dq, *state.dq_commanded, state.t, state.progress, state.rate, state.rate_slope]
@@ -159,8 +190,9 @@ class SecondMonitor:
     # ------------------------------------------------------------ with a path
 
     def _on_course(
-        self, now: float, balls: Array, state: RobotState, course: Course, horizon: float, age: float, measured: bool
-    ) -> Verdict:
+        self, now: float, people: Sorted, state: RobotState, course: Course, horizon: float, age: float, measured: bool,
+        held: float,
+    ) -> Verdict:  # fmt: skip
         speed = self._measured_rate(state, course) if measured else 0.0
         if speed > OVERSPEED:
             return refused("second channel: the arm is faster than its motion")
@@ -169,18 +201,19 @@ class SecondMonitor:
             return refused("second channel: the arm is not on its path")
         # Until this verdict reaches the node the arm may still speed up under the one before.
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
-        rate = min(max(1.0, speed), max(state.rate, speed) + self._rates.slope_up * delay)
+        top = max(held, state.rate, speed)
+        rate = min(top, max(state.rate, speed) + self._rates.slope_up * delay)
         if state.progress <= 0.0:
-            rate = max(1.0, rate)  # the path is at rest at its start, so the node lets the rate jump there
+            rate = max(top, rate)  # the path is at rest at its start, so the node lets the rate jump there
         case = _Case(state.progress, rate, state.rate, max(0.0, state.rate_slope), horizon, delay, age)
-        left, stop, margin = self._margin(balls, state, course, case, STRICT)
+        left, stop, margin = self._margin(people, state, course, case, STRICT)
         limit = _largest(lambda candidate: margin(candidate) >= 0.0, rate)
         limit = limit if limit >= CREEP else 0.0
         text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
         return Verdict(limit, state.progress + stop(limit)[1], text, True, True)
 
     def _margin(
-        self, balls: Array, state: RobotState, course: Course, case: _Case, care: Care
+        self, people: Sorted, state: RobotState, course: Course, case: _Case, care: Care
     ) -> tuple[float, Callable[[float], tuple[float, float]], Callable[[float], float]]:
         """Return the distance now, m; a limit's stopping time and sweep; and the distance it leaves beyond the need."""
 
@@ -198,7 +231,11 @@ class SecondMonitor:
         first, last = places(case.begin, swept)
         a, b, half, way = sweep.stretch(first, last)
         here, widest = self._links(np.array(state.q), state.held), self.need(case.age + time) + 0.1
-        left = distances(balls, here, (a, b, half * care.slack, way), widest)
+        left = distances(people.free, here, (a, b, half * care.slack, way), widest)
+        touch = None
+        if self._zones is not None and (people.touchable or people.slowest < math.inf):
+            ahead = (a, b, half, way)
+            touch = self._zones.touch(people, course, here, ahead, first, state.held, widest, care.slack)
 
         def margin(limit: float) -> float:
             t, s = stop(limit)
@@ -207,10 +244,14 @@ class SecondMonitor:
             inside = math.floor((case.begin + s) / STEP) - first
             beyond = math.ceil((case.begin + s) / STEP) - first
             # `left` starts with the arm's measured place; of the others, the first lies just behind it.
-            swept_over = left[: beyond + 2] if care is STRICT else np.append(left[0], left[2 : inside + 2])
-            return float(swept_over.min()) - self.need(case.age + t)
+            cut = np.arange(beyond + 2) if care is STRICT else np.append(0, np.arange(2, inside + 2))
+            least = float(left[np.minimum(cut, len(left) - 1)].min())
+            if touch is not None:
+                least = min(least, touch.distance(limit, beyond if care is STRICT else inside, cut))
+            return least - self.need(case.age + t)
 
-        return float(left[0]), stop, margin
+        now = min([float(left[0]), *(float(away[0]) for _, _, away in (touch.near if touch is not None else ()))])
+        return now, stop, margin
 
     def audit(
         self, observation: Observation, state: RobotState, course: Course, limit: float
@@ -227,10 +268,13 @@ class SecondMonitor:
         reaction, age = self._config.reaction, max(0.0, state.t - observation.t)
         horizon = observation.oldest_exposure + reaction.lease_validity + reaction.after_expiry - state.t
         case = _Case(state.progress, state.rate, state.rate, max(0.0, state.rate_slope), horizon, 0.0, age)
-        favour = self._margin(balls, state, course, case, LENIENT)[2](limit)
+        people = self._sorted(balls, observation, state, course)
+        if people.stop:
+            return None
+        favour = self._margin(people, state, course, case, LENIENT)[2](limit)
         delay = reaction.bus + reaction.tick
         rate = min(1.0, state.rate + self._rates.slope_up * delay) if state.progress > 0.0 else 1.0
-        own = self._margin(balls, state, course, case._replace(rate=rate, delay=delay), STRICT)[2](limit)
+        own = self._margin(people, state, course, case._replace(rate=rate, delay=delay), STRICT)[2](limit)
         return favour, own
 
     def _measured_rate(self, state: RobotState, course: Course) -> float:
@@ -297,6 +341,9 @@ class SecondMonitor:
                 steep = max(up, slope)
                 top = min(limit, rate + steep * horizon + 0.5 * steep * steep / jerk)
                 rise = min(horizon, (limit - rate) / steep)
+                if case.begin <= 0.0:
+                    # Where the path begins the node lets the rate jump.
+                    top, rise = limit, 0.0
                 time, swept = _fall(top, 0.0, 0.0, down, jerk, tick)
                 time += horizon + rising
                 swept += top * (horizon + rising) - 0.5 * max(0.0, top - rate) * rise
@@ -311,13 +358,14 @@ class SecondMonitor:
 
     # ------------------------------------------------------------ without a path
 
-    def _manual(self, now: float, balls: Array, state: RobotState, horizon: float, age: float) -> Verdict:
+    def _manual(self, now: float, people: Sorted, state: RobotState, horizon: float, age: float) -> Verdict:
         """Jogging: every joint may turn either way at its jog speed times the limit, or as fast as it does already."""
         if state.mode != "manual":
             return refused("second channel: no motion is accepted")
         here = self._links(np.array(state.q), state.held)
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
         time, way = self._jogged(1.0, state, here, horizon, delay)
+        balls = np.concatenate([people.free, *(some for _, some in people.touchable)])
         left = float(distances(balls, here, None, self.need(age + time) + way + 0.1)[0])
 
         def fits(limit: float) -> bool:
@@ -325,6 +373,9 @@ class SecondMonitor:
             return left >= self.need(age + t) + w
 
         limit = _largest(fits, 0.0)
+        if self._zones is not None and people.slowest < math.inf:
+            top, origins = JOINT_SHARE * np.array(self._model.v_max), self._arm.origins(np.array(state.q))
+            limit = min(limit, self._zones.jogging(people, top, np.concatenate(here[:2]), origins))
         text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
         return Verdict(limit if limit >= CREEP else 0.0, 0.0, text, True, True)
 

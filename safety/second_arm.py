@@ -103,14 +103,17 @@ class ArmGeometry:
             link = joint.parent
         raise ArmError(f"the URDF goes in a circle at {link}")
 
+    def _with(self, held: PartGeometry | None) -> tuple[Array, list[Array]]:
+        """Radii, and ends by joint, with the held part."""
+        if held is None:
+            return self._radii, self._ends
+        part_ends, radius = part_hull(held)
+        in_hand = self._last_turn.T @ self._tcp @ np.vstack([part_ends.T, [1.0, 1.0]])
+        return np.append(self._radii, radius), [*self._ends[:-1], np.hstack([self._ends[-1], in_hand])]
+
     def capsules(self, Q: Array, held: PartGeometry | None = None) -> tuple[Array, Array, Array]:
         """Return axis ends a, b (K, m, 3) in the base frame and radii (m,) at Q (K, dof); the held part comes last."""
-        radii, ends = self._radii, self._ends
-        if held is not None:
-            part_ends, radius = part_hull(held)
-            in_hand = self._last_turn.T @ self._tcp @ np.vstack([part_ends.T, [1.0, 1.0]])
-            ends = [*ends[:-1], np.hstack([ends[-1], in_hand])]
-            radii = np.append(radii, radius)
+        radii, ends = self._with(held)
         moves = self._moves(Q)
         T = np.eye(4)
         points = []
@@ -119,6 +122,32 @@ class ArmGeometry:
             points.append((T @ ends[i])[:, :3])
         both = np.concatenate(points, axis=2).transpose(0, 2, 1)
         return np.ascontiguousarray(both[:, 0::2]), np.ascontiguousarray(both[:, 1::2]), radii
+
+    def speeds(self, Q: Array, V: Array, held: PartGeometry | None = None) -> Array:
+        """Bound (K, m) of the speed of any point of each capsule at joint positions and speeds Q, V (K, dof), m/s.
+
+        A body's velocity field is v(x) = v0 + w x x: summed up joint by joint, taken at both ends of the axis, and on
+        the surface by at most radius times |w| more.
+        """
+        radii, ends = self._with(held)
+        T, w, v0 = np.eye(4), np.zeros((len(Q), 3)), np.zeros((len(Q), 3))
+        found: list[Array] = []
+        first = 0
+        for i, move in enumerate(self._moves(Q)):
+            T = T @ move
+            turn = V[:, i, None] * T[:, :3, 2]
+            w, v0 = w + turn, v0 + np.cross(T[:, :3, 3], turn)
+            x = (T @ ends[i])[:, :3].transpose(0, 2, 1)
+            at = np.linalg.norm(v0[:, None] + np.cross(w[:, None], x), axis=2)
+            mine = radii[first : first + at.shape[1] // 2]
+            found.append(np.maximum(at[:, 0::2], at[:, 1::2]) + np.linalg.norm(w, axis=1)[:, None] * mine)
+            first += len(mine)
+        return np.concatenate(found, axis=1)
+
+    @property
+    def carried_by(self) -> tuple[int, ...]:
+        """Number of the joint that moves each capsule, from 1."""
+        return tuple(i + 1 for i, ends in enumerate(self._ends) for _ in range(ends.shape[1] // 2))
 
     def origins(self, q: Array) -> Array:
         """Return a point on each joint's axis (dof, 3) in the base frame."""
@@ -181,7 +210,7 @@ class Course:
             raise ArmError("the accepted motion is not a whole number of finite joint positions")
         if not (math.isfinite(motion.step) and 0.001 <= motion.step <= 0.1):
             raise ArmError("the accepted motion has no sample time")
-        self.motion_id = motion.motion_id
+        self.motion_id, self.phase = motion.motion_id, motion.phase
         Q = raw.reshape(-1, n).copy()
         self.duration = motion.step * (len(Q) - 1)
         spline = CubicSpline(np.arange(len(Q)) * motion.step, Q, bc_type="clamped")
@@ -206,6 +235,12 @@ class Course:
     def positions(self, progress: Array) -> Array:
         """Joint positions (K, n) at progress (K,), nominal s, clamped to the ends."""
         values: Array = self._spline(np.clip(progress, 0.0, self.duration))
+        return values
+
+    def velocities(self, progress: Array) -> Array:
+        """Joint speeds (K, n) per unit of rate at progress (K,), rad/s; 0 beyond the ends."""
+        within = (progress >= 0.0) & (progress <= self.duration)
+        values: Array = self._spline(np.clip(progress, 0.0, self.duration), 1) * within[:, None]
         return values
 
     def near(self, progress: float) -> Array:

@@ -37,6 +37,8 @@ class SecondCore:
         self._for: str | None = None
         self._stopped = False
         self._clear_since = math.nan
+        self._since = math.inf
+        self._issued: list[tuple[float, str, float]] = []
 
     def accept_motion(self, motion: AcceptedMotion) -> None:
         """Take the motion the robot node says it executes; one that is broken permits nothing."""
@@ -65,7 +67,19 @@ class SecondCore:
             return None
         self._next, self._fresh = now + period, False
         verdict = self._judge(now)
-        return self._lease(verdict, *self._restart_rule(now, verdict))
+        lease = self._lease(verdict, *self._restart_rule(now, verdict))
+        if self._config.zones.touching:
+            self._since = min(self._since, now)
+            lasting = now - self._config.reaction.total - FUTURE
+            self._issued = [*(one for one in self._issued if one[0] >= lasting), (now, lease.motion_id, lease.limit)]
+        return lease
+
+    def _still_held(self, now: float, motion_id: str) -> float:
+        """What leases of this channel that may still be obeyed grant a motion; 1 where that is not known, or where
+        nobody may be touched and it does not matter."""
+        if not now - self._since > self._config.reaction.total + FUTURE:
+            return 1.0
+        return max((limit for _, motion, limit in self._issued if motion == motion_id), default=0.0)
 
     def _judge(self, now: float) -> Verdict:
         o, s = self._observation, self._state
@@ -83,7 +97,8 @@ class SecondCore:
             return refused("second channel: robot state is not fresh")
         if s.motion_id and (self._course is None or self._course.motion_id != s.motion_id):
             return refused(f"second channel: {self._trouble or 'the accepted motion is not known yet'}")
-        return self._monitor.judge(now, o, s, self._course if s.motion_id else None)
+        held = self._still_held(now, s.motion_id)
+        return self._monitor.judge(now, o, s, self._course if s.motion_id else None, held=held)
 
     def _restart_rule(self, now: float, verdict: Verdict) -> tuple[float, str]:
         """An arm that this channel has brought to a stand goes on only after the way was clear for a while."""

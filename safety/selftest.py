@@ -23,6 +23,9 @@ PERIOD = 0.2
 """Time between two tests, s: a link the monitor has lost is found within this times the number of links."""
 RADIUS = 0.01
 """Of the phantom, m."""
+RESERVATION = "phantom of the self-test"
+"""Stands on the observation: on one with a reservation nobody may be touched, so that zones of contact, too, are tested
+by their separation."""
 DEPTH = 0.8
 """The phantom must be found at least so deep inside the link it was put into, as a share of the link's radius."""
 
@@ -64,7 +67,9 @@ class SelfTest:
         link = self._next % len(self._arm.names)
         middle = 0.5 * (a[0, link] + b[0, link])
         ball = np.array([*middle, RADIUS], dtype="<f4").tobytes()
-        added = msgspec.structs.replace(observation, balls=ball + observation.balls, seen=observation.seen + 1)
+        added = msgspec.structs.replace(
+            observation, balls=ball + observation.balls, seen=observation.seen + 1, reason=RESERVATION
+        )
         return Phantom(added, self._arm.names[link], -DEPTH * float(radii[link]))
 
     def judge(self, phantom: Phantom, answer: Decision, now: float) -> bool:

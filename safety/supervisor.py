@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import NamedTuple
 
 from perception.contract import Observation
@@ -12,7 +13,7 @@ from robots.motion import Motion, MotionError
 from safety.config import SafetyConfig
 from safety.contract import SUPERVISOR, SafetyStatus
 from safety.methods import AnyMonitor
-from safety.monitor import Decision, refuse
+from safety.monitor import Decision, Monitor, refuse
 from safety.selftest import SelfTest
 
 LEAST_LIMIT = 0.02
@@ -59,6 +60,10 @@ class SupervisorCore:
         self._stopped = False
         self._clear_since = math.nan
         self._refused_since = math.inf
+        # Where people may be touched the limit rests on what older leases permit, too.
+        self._touching = config.zones.touching
+        self._granted: deque[tuple[float, str, float]] = deque()
+        self._first = math.inf
 
     def warm_up(self) -> None:
         """Load the compiled kernels."""
@@ -90,9 +95,30 @@ class SupervisorCore:
         restartable = restartable and not self._refused_for_long(now, decision)
         limit, reason = self._restart_rule(now, decision, events)
         self._seq += 1
+        self._remember(now, limit)
         return Output(
             self._lease(limit, reason, decision, restartable), self._status(now, limit, reason, decision), events
         )
+
+    def _remember(self, now: float, limit: float) -> None:
+        """Keep what was granted for as long as a lease can still be obeyed."""
+        if not self._touching or self._state is None:
+            return
+        self._first = min(self._first, now)
+        self._granted.append((now, self._state.motion_id, limit))
+        while self._granted[0][0] < now - self._kept:
+            self._granted.popleft()
+
+    @property
+    def _kept(self) -> float:
+        return self._config.reaction.total + CLOCK_SLACK
+
+    def _ceiling(self, now: float, motion_id: str) -> float:
+        """The most that any lease on a motion that can still be obeyed permits; 1 as long as leases of another life of
+        this supervisor may be about."""
+        if now - self._first <= self._kept:
+            return 1.0
+        return max((limit for _, motion, limit in self._granted if motion == motion_id), default=0.0)
 
     def _refused_for_long(self, now: float, decision: Decision) -> bool:
         """Has a motion been refused for another cause than separation for longer than the arm may go on by itself?"""
@@ -136,7 +162,10 @@ class SupervisorCore:
             return refuse(f"robot state is {(now - s.t) * 1e3:.0f} ms old", s.progress), True
         if s.motion_id and (self._motion is None or self._motion.motion_id != s.motion_id):
             return refuse("the accepted motion is not known yet", s.progress), True
-        return self.monitor.cycle(now, o, s, self._motion if s.motion_id else None), True
+        motion = self._motion if s.motion_id else None
+        if self._touching and isinstance(self.monitor, Monitor):
+            return self.monitor.cycle(now, o, s, motion, self._ceiling(now, s.motion_id)), True
+        return self.monitor.cycle(now, o, s, motion), True
 
     def _restart_rule(
         self, now: float, decision: Decision, events: list[tuple[str, dict[str, object]]]

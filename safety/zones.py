@@ -142,13 +142,20 @@ class ZoneConfig(Strict):
     sets: dict[Name, Annotated[list[Name], Field(min_length=1)]] = {}
     """Names of the zones in force together; left out: one set, `default`, of all zones."""
     phases: dict[Name, Name] = {}
-    """Recipe phase -> set; phases not named use `default`."""
+    """Recipe phase (`operation.skill`, such as `fill.place`, or a whole `operation`) -> set; phases not named use
+    `default`. Motions that belong to no phase have no set: then all that is strict in any of them holds."""
     elsewhere: Literal["stop", "ssm"] | None = None
     """What holds outside all zones; left out: the zones must cover everything."""
 
+    @property
+    def touching(self) -> bool:
+        """Is there a zone of contact in any set and mode?"""
+        return any("ssm_contact" in (zone.automatic, zone.manual) for zone in self.volumes)
+
     def set_of(self, phase: str) -> str:
         """The set in force in a phase."""
-        return self.phases.get(phase, DEFAULT_SET)
+        named = (phase, phase.rpartition(".")[0])
+        return next((self.phases[one] for one in named if one in self.phases), DEFAULT_SET)
 
     def members(self, name: str) -> tuple[Zone, ...]:
         """Zones of a set. Raises KeyError."""
@@ -345,7 +352,7 @@ class ZoneMap:
         self._elsewhere = STRICTEST.index(fallback)
         # Zones that cover everything leave an elsewhere only to balls that touch none of them.
         self._covering = bool(config.volumes) and config.elsewhere is None
-        self._planes = [_planes(z) for z in self._zones]
+        self._planes = [zone_planes(z) for z in self._zones]
         self.keep_out = (
             tuple(z for z in config.members(set_name) if z.method(mode) == "keep_out") if config.volumes else ()
         )
@@ -379,7 +386,7 @@ class ZoneMap:
         return code, zone
 
 
-def _planes(zone: Zone) -> tuple[Array, Array]:
+def zone_planes(zone: Zone) -> tuple[Array, Array]:
     """Outward unit normals (m, 3) and offsets (m,) of the prism: inside where normals @ x <= offsets."""
     normals, offsets = [], []
     for a, b in _edges(zone.outline):

@@ -21,6 +21,34 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class TouchLimits(Strict):
+    """Largest speed of the arm that may touch a part of the body."""
+
+    transient: Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
+    """m/s."""
+    clamped: Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)]
+    """The same where the part can be clamped, m/s."""
+    width: Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
+    """It can be, in a gap narrower than this, m."""
+
+
+class ContactZone(Strict):
+    """An upright prism in which contact is permitted; base frame."""
+
+    corners: Annotated[list[tuple[Finite, Finite]], Field(min_length=3, max_length=40)]
+    z: tuple[Finite, Finite]
+    limits: dict[str, TouchLimits]
+    """By body segment (`hand`, `forearm`, `chest` ...); one that is not named must not be touched."""
+
+
+class FixedBox(Strict):
+    """Something a part of the body can be clamped against."""
+
+    size: tuple[Positive, Positive, Positive]
+    T_base_box: Annotated[list[Finite], Field(min_length=16, max_length=16)]
+    """4x4 row major, of the centre."""
+
+
 class RefereeOptions(Strict):
     """Plain numbers the referee judges with. They come from the safety configuration, never from its code."""
 
@@ -41,6 +69,9 @@ class RefereeOptions(Strict):
     """Setpoint to motion, s: at full speed until then."""
     brake_ramp: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     """Time the rate's jerk limit takes to build the full deceleration up, s."""
+    contact_zones: Annotated[list[ContactZone], Field(max_length=60)] = []
+    fixed: Annotated[list[FixedBox], Field(max_length=500)] = []
+    """Matters only with contact zones."""
 
 
 class WorldOptions(Strict):

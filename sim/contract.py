@@ -80,6 +80,8 @@ class RefereeReport(msgspec.Struct, frozen=True):
     """Steps in which some body point was faster than the configured human speed."""
     worst: dict[str, Any] = {}
     """The worst moment: t, link, body part, separation, required."""
+    contacts_permitted: int = 0
+    """Touches of a moving arm inside contact zones and within their limits."""
 
 
 class TwinInput(msgspec.Struct, frozen=True, tag="twin_input"):

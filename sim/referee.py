@@ -9,7 +9,9 @@ have reached the arm before it stands still:
 That is S_p of ISO/TS 15066 with C = Z_d = Z_r = 0 and the robot's S_r and S_s measured instead of bounded: what falls
 short of it is wrong whatever the system's own, larger terms were. T_s is the configured full braking. A moment that is
 not justified is still excused while the arm follows that braking from the last justified one. What is neither counts
-as a `psd_violation`. See docs/decisions/0201-referee.md.
+as a `psd_violation`. Where the configuration has contact zones, pairs in them need no distance while the arm is slow
+enough for what it may touch, and touches there are judged by their speed (`sim.referee_zones`).
+See docs/decisions/0201-referee.md.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from sim.referee_geometry import (
     largest_steps,
     nearest,
 )
+from sim.referee_zones import ROUNDING, ContactZones
 
 F64 = NDArray[np.float64]
 MOVING = 0.010
@@ -106,6 +109,10 @@ class Referee:
         self._bones: dict[str, F64] = {}
         self._step = 0
         self._touching: set[str] = set()
+        self._zones = ContactZones(options.contact_zones, options.fixed)
+        self._exceeding: set[str] = set()
+        self._slowly: set[str] = set()
+        self._exceedances = self._permitted = 0
         self._justified_at = -math.inf
         self._justified_speed: F64 = np.zeros(0)
         self._min = NEVER
@@ -155,7 +162,7 @@ class Referee:
         # The arm's nearest point can come closer by no more than its fastest point travels while stopping.
         need = (self._fastest_human + float(speeds.max())) * stop if moving else -math.inf
         distance = self._separation(t, arm, cloud, people, bounds, speeds, need)
-        if not moving or distance >= need or self._is_justified(t, arm, cloud, stop):
+        if not moving or distance >= need or self._is_justified(t, arm, cloud, stop, speeds):
             self._justify(t, arm)
         elif not self._is_excused(t, arm):
             self._violations += 1
@@ -203,6 +210,8 @@ class Referee:
         """True distance now, or a lower bound of it that is at least `need`; counts contacts."""
         least = math.inf
         touching: set[str] = set()
+        exceeding: set[str] = set()
+        slowly: set[str] = set()
         wide = self._step % _WIDE_EVERY == 0
         for person, bound in zip(people, bounds, strict=True):
             points = self._points_of(person.name, person.body)
@@ -214,15 +223,31 @@ class Referee:
             if distance < NARROW and self._narrow is not None:
                 exact = self._narrow.distances(arm.q, arm.fingers, cloud, points, person.bones)
                 distance = min(distance, float(exact.min()))
-                for group in np.flatnonzero((exact <= 0.0) & (speeds > MOVING)):
-                    touching.add(f"{person.name}/{self._arm.names[group]}")
+                hits = np.flatnonzero((exact <= 0.0) & (speeds > MOVING))
+                if self._zones and len(hits):
+                    self._touched(arm, points, person, hits, speeds, (touching, exceeding, slowly))
+                else:
+                    touching |= {f"{person.name}/{self._arm.names[group]}" for group in hits}
             least = min(least, distance)
             if link >= 0 and distance < self._min:
                 self._min = distance
                 self._note(t, distance, link, person.name, points.segments[segment] if segment >= 0 else "")
         self._contacts += len(touching - self._touching)
-        self._touching = touching
+        self._exceedances += len(exceeding - self._exceeding)
+        self._permitted += len(slowly - self._slowly)
+        self._touching, self._exceeding, self._slowly = touching, exceeding, slowly
         return least
+
+    def _touched(
+        self, arm: ArmTruth, points: PersonPoints, person: PersonTruth, hits: NDArray[np.int64], speeds: F64,
+        sets: tuple[set[str], set[str], set[str]],
+    ) -> None:  # fmt: skip
+        """Sort touches of a moving arm: outside contact zones, too fast inside, permitted."""
+        assert self._narrow is not None  # asked only after it has measured
+        for group, segment, place in self._narrow.touches(arm.q, arm.fingers, points, person.bones, hits):
+            limit = self._zones.limit_at(place, points.segments[segment])
+            which = 0 if limit is None else 1 if speeds[group] > limit + (ROUNDING if limit > 0.0 else 0.0) else 2
+            sets[which].add(f"{person.name}/{self._arm.names[group]}/{points.segments[segment]}")
 
     # ------------------------------------------------------------ justification
 
@@ -239,7 +264,7 @@ class Referee:
         """T_s of a full braking from `dq`, s: until the drives act, until the deceleration is built up, and that."""
         return self.options.drive_delay + self.options.brake_ramp + self._braking(dq)
 
-    def _is_justified(self, t: float, arm: ArmTruth, cloud: Cloud, stop: float) -> bool:
+    def _is_justified(self, t: float, arm: ArmTruth, cloud: Cloud, stop: float, speeds: F64) -> bool:
         """The rule of the module's head, for `_SAMPLES` instants of the reaction time."""
         stages = [cloud]
         for share in (0.5, 1.0):
@@ -257,8 +282,11 @@ class Referee:
                 points = self._points_of(person.name, person.body)
                 skin = points.at(person.bones)
                 enough = self._fastest_human * (t - past.t + stop)
-                for stage in stages:
-                    d, link, segment = nearest(stage, skin, enough)
+                pairs = [(stage, skin) for stage in stages]
+                if self._zones:
+                    pairs = [one for stage in stages for one in self._zones.apart(stage, speeds, skin, points.segments)]
+                for stage, part in pairs:
+                    d, link, segment = nearest(stage, part, enough)
                     if link < 0:
                         worst = max(worst, 0.0)
                         continue
@@ -302,10 +330,11 @@ class Referee:
             t=t,
             min_separation=self._min,
             contacts_while_moving=self._contacts,
-            contact_limit_exceedances=0,
+            contact_limit_exceedances=self._exceedances,
             psd_violations=self._violations,
             outside_assumption=self._outside,
             worst=dict(self._worst),
+            contacts_permitted=self._permitted,
         )
 
     def close(self) -> None:

@@ -344,6 +344,23 @@ class NarrowPhase:
                 result[link] = min([result[link], *(float(c[8]) for c in found)])
         return result
 
+    def touches(
+        self, q: F64, fingers: float, person: PersonPoints, bones: F64, links: I64
+    ) -> list[tuple[int, int, F64]]:
+        """Group of the arm, segment and place (3,) of the deepest touch of each pair, for some groups of the arm that
+        `distances` has just found in touch."""
+        poses = self._arm.linkage.poses(q, fingers)
+        found = []
+        for link in links.tolist():
+            self._place(self._links[link], poses[self._arm.links[link], :3])
+            for segment, body in enumerate(self._people[person.name]):
+                self._place(body, bones[person.bones[segment]])
+                points = p.getClosestPoints(self._links[link], body, 0.0, physicsClientId=self._client)
+                if points:
+                    deepest = min(points, key=lambda c: float(c[8]))
+                    found.append((int(link), segment, 0.5 * (np.array(deepest[5]) + np.array(deepest[6]))))
+        return found
+
     def _place(self, body: int, pose: F64) -> None:
         turn = to_quaternion(pose[:, :3])
         p.resetBasePositionAndOrientation(body, pose[:, 3].tolist(), turn.tolist(), physicsClientId=self._client)

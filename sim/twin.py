@@ -175,7 +175,7 @@ class TwinNode:
         people = [PersonTrack(h.name, h.body.name, h.bones_row(since)) for h in self.people]
         self.referee.observe_all([m.t for m in moments], [m.arm for m in moments], people)
         before, self._account = self._account, self.referee.report(now)
-        for kind in ("contacts_while_moving", "psd_violations"):
+        for kind in ("contacts_while_moving", "contact_limit_exceedances", "psd_violations"):
             if getattr(self._account, kind) > getattr(before, kind) and now >= self._quiet.get(kind, -math.inf):
                 # One event for a row of steps; the counters count every step.
                 self._events.emit(f"twin.{kind}", now, count=getattr(self._account, kind), **self._account.worst)

@@ -13,7 +13,7 @@ from cell.cli import FAILED, OK, BadInput
 from cell.commands.files import find_recipe
 from cell.compare.clairvoyant import least_lost, read_batch, read_people, read_work
 from cell.compare.report import Comparison, draw, markdown, plain, table_of
-from cell.compare.runs import Job, Result, jobs_of, run_all, run_job, working_reach
+from cell.compare.runs import Job, Result, contact_file, jobs_of, run_all, run_job, working_reach
 from cell.compare.traces import recorded, scripted
 from cell.config import load_cell
 from cell.launch import run_directory
@@ -35,7 +35,8 @@ def run_compare(
     options = RunOptions(recipe=find_recipe(recipe, cell).resolve(), cell=cell_file, seed=seed, quiet=True)
     folder = run_directory(runs)
     traces = [*scripted(), *recorded(clips)][:most]
-    jobs = jobs_of(traces, METHODS, options, folder, working_reach(cell))
+    methods: list[Method] = [*METHODS, *(["ssm_contact"] if contact_file(cell).is_file() else [])]  # type: ignore[list-item]
+    jobs = jobs_of(traces, methods, options, folder, working_reach(cell))
     console = Console(stderr=True)
     with _progress(console) as bar:
         task = bar.add_task("nobody there", total=len(jobs) + 1)

@@ -13,7 +13,9 @@ from cell.recorder import PackedObservation, RecordError, read_about, read_fligh
 from robots.config import RobotConfig
 from robots.contract import AcceptedMotion, RobotState, SpeedLease
 from robots.model import RobotModel
+from robots.workcell import Workcell
 from safety.config import SafetyConfig
+from safety.contact import ContactLimits
 from safety.recheck import Recheck, Tally
 from safety.second import SecondMonitor
 
@@ -28,11 +30,16 @@ def recheck_flight(path: Path) -> Tally:
         robot = RobotConfig.model_validate_json(about["robot"])
         fingerprint = about["fingerprint"]
         model = RobotModel.load(robot.model, robot.tool)
+        given = about.get("contact_limits")
+        contact = ContactLimits.model_validate_json(given) if given else None
+        around = about.get("workcell")
+        workcell = Workcell.model_validate_json(around) if around else None
+        monitor = SecondMonitor(config, model, robot.rate_limits.limits, contact, workcell)
     except KeyError as error:
         raise RecordError(f"recording {path}: does not say {error}; it was made by an earlier version") from None
     except ValueError as error:
         raise RecordError(f"recording {path}: its configuration cannot be used: {error}") from None
-    check = Recheck(config, SecondMonitor(config, model, robot.rate_limits.limits), fingerprint)
+    check = Recheck(config, monitor, fingerprint)
     leases: list[SpeedLease] = []
     for message in read_flight(path):
         body = message.body

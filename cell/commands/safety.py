@@ -188,3 +188,27 @@ def recheck(
     from cell.commands.recheck import recheck_run
 
     raise typer.Exit(recheck_run(run, as_json))
+
+
+@app.command()
+def coverage(
+    cell: Annotated[
+        Path | None, typer.Argument(metavar="CELL", help="Cell file; left out: the demo cell of the package.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(metavar="RECIPE", help="The arm stands as in this work.")] = "kitting",
+    size: Annotated[float, typer.Option(metavar="M", min=0.04, max=0.5, help="Edge of a cell of the volume.")] = 0.1,
+    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw plans at four heights.")] = None,
+    one_more: Annotated[bool, typer.Option(help="Look for the best place of one more camera.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """What do the cameras see of the space in which people can be?
+
+    Always seen, seen in some poses of the arm, never; the smallest target that can be told at each place; how well the
+    ways in are watched; where one more camera would help most. The layer before walls, floor and table in which nothing
+    can be told from the background counts as not seen.
+
+    Example: cell safety coverage --png coverage.png
+    """
+    from cell.commands.coverage import show_coverage
+
+    raise typer.Exit(show_coverage(cell, recipe, size, png, as_json, one_more))

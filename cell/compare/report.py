@@ -19,8 +19,12 @@ NAMES = {
     "constant_speed": "constant speed, ISO/TS 15066",
     "exact": "exact, along the path",
     "reach": "reach: no contact with the moving arm",
+    "ssm_contact": "exact, with zones of contact",
 }
-COLOURS = {"static_zone": "#b0b7c1", "constant_speed": "#f2a65b", "exact": "#2a9d57", "reach": "#3b6fb5"}
+COLOURS = {
+    "static_zone": "#b0b7c1", "constant_speed": "#f2a65b", "exact": "#2a9d57", "reach": "#8a5fb5",
+    "ssm_contact": "#2f6fb5",
+}  # fmt: skip
 CONTACT_ALONE = ("reach",)
 """Methods that do not undertake to keep S_p: violations of it are shown and not held against them."""
 SAME = 0.05
@@ -72,6 +76,8 @@ class Comparison(NamedTuple):
                 found.append(
                     f"{r.trace}, {r.method}: {r.contacts_while_moving} contacts, {r.psd_violations} violations"
                 )
+            if r.contact_limit_exceedances:
+                found.append(f"{r.trace}, {r.method}: {r.contact_limit_exceedances} touches above the contact limits")
         for trace in self.traces:
             exact, static = self.of(trace, "exact"), self.of(trace, "static_zone")
             if exact is not None and static is not None and self.lost(exact) > self.lost(static) + SAME:

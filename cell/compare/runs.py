@@ -15,7 +15,7 @@ from cell.compare.traces import Trace
 from cell.config import LoadedCell
 from cell.launch import run_directory, run_lockstep
 from cell.options import RunOptions
-from cell.session import Session, new_session, session_fingerprint
+from cell.session import Session, SessionError, new_session, read_safety, session_fingerprint
 from recipes.parts import Place, place_pose
 from safety.contract import SUPERVISOR
 from safety.methods import Method
@@ -44,6 +44,8 @@ class Result(msgspec.Struct, frozen=True):
     psd_violations: int
     outside_assumption: int
     folder: str
+    contact_limit_exceedances: int = 0
+    contacts_permitted: int = 0
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -98,6 +100,8 @@ def run_job(job: Job) -> Result:
         perception="surface", seed=job.seed, time_limit=TIME_LIMIT, quiet=True, runs=Path(job.folder),
     )  # fmt: skip
     session = new_session(options, run_directory(options.runs), attended=True)
+    if job.method == "ssm_contact":
+        session = with_contact(session)
     done = run_lockstep(options, session=on_its_own(session, job.method, job.reach))
     status, referee, observer = done.operator.status, done.referee, done.observer
     cycles = list(status.cycle_times) if status is not None else []
@@ -114,7 +118,26 @@ def run_job(job: Job) -> Result:
         psd_violations=referee.count("psd_violations") or 0,
         outside_assumption=referee.count("outside_assumption") or 0,
         folder=str(session.directory),
+        contact_limit_exceedances=referee.count("contact_limit_exceedances") or 0,
+        contacts_permitted=referee.count("contacts_permitted") or 0,
     )
+
+
+def contact_file(cell: LoadedCell) -> Path:
+    """The safety file with contact zones that belongs to a cell: `X_contact_safety.yaml` beside `X_safety.yaml`."""
+    return cell.safety_path.with_name(f"{cell.safety_path.stem.removesuffix('_safety')}_contact_safety.yaml")
+
+
+def with_contact(session: Session) -> Session:
+    """The same session with the cell's safety file that has contact zones. Raises FileErrors, and SessionError where a
+    real arm would be moved: comparisons are for the twin."""
+    if not session.simulation_only:
+        raise SessionError("contact zones are compared in the twin alone")
+    config = session.cell.config.model_copy(update={"safety": contact_file(session.cell).name})
+    cell = replace(session.cell, config=config)
+    safety = read_safety(cell)
+    file = msgspec.structs.replace(session.file, fingerprint=session_fingerprint(cell, safety))
+    return replace(session, file=file, cell=cell, safety=safety)
 
 
 def run_all(jobs: list[Job], processes: int) -> Iterator[Result]:

@@ -14,6 +14,7 @@ from cell.compiled import njit
 from robots.rates import DEFAULT_LIMITS, RateLimits
 from safety.braking import Brakes, Course, falls_ahead
 from safety.kernels import cloud_in, sweep_in, to_axis
+from safety.permits import Permits
 from safety.reach import Reach, bodies_of
 from safety.reach_kernels import (
     BEFORE,
@@ -129,12 +130,12 @@ def test_no_moving_arm_is_behind_its_stage_or_too_far() -> None:
         rate = float(rng.choice([0.0, 1.0, rng.uniform()]))
         course = Course(
             float(rng.choice([0.0, rng.uniform(0.01, 1.6)], p=[0.1, 0.9])), rate,
-            rng.uniform(-brakes.down, brakes.up) if 0.0 < rate < 1.0 else 0.0, rng.uniform(0.005, 0.15), 0.014,
+            rng.uniform(-brakes.down, brakes.up) if 0.0 < rate < 1.0 else 0.0, rng.uniform(0.005, 0.15), 0.014, 1.0,
         )  # fmt: skip
         falls = falls_ahead(fall, 0.008, course.progress, WINDOW, brakes.down, memory)
         fill_stages(course, falls, brakes, stages)
         finer = tick / float(rng.choice([1, 2]))
-        start = Start(*course, brakes.up, brakes.down, brakes.jerk, finer, brakes.delay)
+        start = Start(*course[:5], brakes.up, brakes.down, brakes.jerk, finer, brakes.delay)
         limit = np.array([rng.uniform()])
         where, when, count = ramps(start, limit, EACH, fall, 0.008, n)
         place, time = where[0, : count[0]], when[0, : count[0]]
@@ -183,7 +184,8 @@ def _ladder(links: int, course: Course, path: Path, brakes: Brakes, people: Peop
     """Fill out (bodies, links, limits): whether each limit alone is clear of each pair."""
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
-    problem = Problem(cloud, sweep, course, falls, brakes, people)
+    permits = Permits(np.empty(0, np.int8), np.empty((0, 0, 0)), np.empty(0))
+    problem = Problem(cloud, sweep, course, falls, brakes, people, permits)
     stages = Stages(np.empty(INTERVALS, np.int64), np.empty(INTERVALS), np.empty(INTERVALS), np.empty(INTERVALS))
     fill_stages(course, falls, brakes, stages)
     work = new_work()
@@ -206,7 +208,7 @@ def test_every_lower_rate_is_admissible() -> None:
         bodies = scene(seed, SCENES)
         scratch = used._scratch[9]
         path = Path(s.motion.path, s.motion.curvature, s.motion.slope_limits, s.motion.step)
-        course = Course(s.progress, s.rate, s.slope, start.horizon, start.obeyed)
+        course = Course(s.progress, s.rate, s.slope, start.horizon, start.obeyed, 1.0)
         people = People(CONFIG.human.slow, CONFIG.human.fast, FIXED, s.age)
         fill(model().chain_with(None), used._fixed, path, np.array(c.state.q), s.progress, STATIONS - 1,
              sweep_in(scratch.doubles, STATIONS, 9))  # fmt: skip

@@ -1,0 +1,259 @@
+"""`cell perceive`: what perception makes of pictures in files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from perception.contract import Intrinsics
+    from perception.objects import Segmented
+    from perception.pose import Person
+
+Pinhole = tuple[float | None, float | None, float | None, float | None]
+"""fx, fy, cx, cy as they were given."""
+PERSON_LEAST, PERSON_MOST = 0.2, 2.6
+"""Longest edge of an object that may be, or hold, a person, m."""
+SHOWN = 12
+"""Objects in the table."""
+
+
+class PerceiveError(Exception):
+    """Arguments or files that cannot be used; the text says which and why."""
+
+
+def perceive(
+    depth: Annotated[
+        Path | None,
+        typer.Option("--depth", metavar="FILE", help="16-bit PNG in mm, NPY (uint16 mm or float m), PCD."),
+    ] = None,
+    rgb: Annotated[
+        Path | None, typer.Option("--rgb", metavar="FILE", help="Colour of the same view: finds people by skeletons.")
+    ] = None,
+    fx: Annotated[float | None, typer.Option("--fx", metavar="PX", help="Focal length, horizontal.")] = None,
+    fy: Annotated[float | None, typer.Option("--fy", metavar="PX", help="The same, vertical; left out: fx.")] = None,
+    cx: Annotated[float | None, typer.Option("--cx", metavar="PX", help="Principal point, column.")] = None,
+    cy: Annotated[float | None, typer.Option("--cy", metavar="PX", help="Principal point, row.")] = None,
+    background: Annotated[
+        Path | None,
+        typer.Option("--background", metavar="FILE", help="Depth of the empty scene, same camera."),
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="No background: everything seen is an object.")] = False,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Annotated picture; left out: beside the input.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Find objects and people in one depth picture, with or without colour.
+
+    Objects are everything that is not background, split at steps in depth. People are objects with a skeleton, which
+    needs colour. Positions are in the camera frame: x right, y down, z forward, metres. Pixels without depth are
+    unknown, never free.
+
+    \b
+    Examples:
+      cell perceive --depth person.png --fx 525 --fy 525 --cx 319.5 --cy 239.5 --none
+      cell perceive --depth now.npy --background empty.npy --fx 430 --cx 424 --cy 240 --json
+    """
+    from cell.cli import BAD_INPUT, OK
+
+    try:
+        result, picture = _perceived(depth, rgb, (fx, fy, cx, cy), background, none)
+        target = png or _beside(depth or rgb)
+        picture.save(target)
+    except (PerceiveError, OSError) as error:
+        print(f"cell perceive: {error}", file=sys.stderr)
+        raise typer.Exit(BAD_INPUT) from None
+    result["picture"] = str(target)
+    if as_json:
+        print(json.dumps(result, indent=2, allow_nan=False))
+    else:
+        _print(result)
+    raise typer.Exit(OK)
+
+
+def _beside(source: Path | None) -> Path:
+    assert source is not None
+    return source.with_name(f"{source.stem}-perceived.png")
+
+
+def _perceived(
+    depth: Path | None,
+    rgb: Path | None,
+    pinhole: Pinhole,
+    background: Path | None,
+    none: bool,
+) -> tuple[dict[str, Any], Any]:
+    """The result as plain data, and the annotated picture. Raises PerceiveError."""
+    if depth is None and rgb is None:
+        raise PerceiveError("give --depth FILE, --rgb FILE or both")
+    if background is not None and none:
+        raise PerceiveError("--background and --none exclude each other")
+    if depth is None:
+        if background is not None or any(v is not None for v in pinhole):
+            raise PerceiveError("--background, --fx, --fy, --cx and --cy belong to --depth, which is missing")
+        return _colour_only(rgb)
+    from perception.depthfile import DepthFileError, read_depth
+    from perception.objects import segment
+
+    figures = _pinhole(pinhole)
+    try:
+        picture, camera = read_depth(depth, *figures)
+        empty = read_depth(background, *figures)[0] if background is not None else None
+        found = segment(picture, camera, empty)
+    except (DepthFileError, ValueError) as error:
+        raise PerceiveError(str(error)) from None
+    if not picture.any():
+        raise PerceiveError(f"{depth}: no pixel has a depth: all of it is unknown, nothing can be said to be free")
+    colour = _colour(rgb, (camera.width, camera.height)) if rgb is not None else None
+    people = _people(colour, picture, camera, found) if colour is not None else []
+    result = {
+        "points": found.points,
+        "invalid": found.invalid,
+        "nearest_m": _rounded(found.nearest),
+        "objects": [
+            {
+                "position": _rounded(thing.position),
+                "extent": _rounded(thing.extent),
+                "distance": _rounded(thing.distance),
+                "nearest": _rounded(thing.nearest),
+                "points": thing.points,
+            }
+            for thing in found.things
+        ],
+        "people": [_plain(person) for person in people],
+        "scatter": found.points - sum(thing.points for thing in found.things),
+        "frame": "camera: x right, y down, z forward, m",
+    }
+    return result, _drawn(picture, colour, found, people)
+
+
+def _pinhole(
+    values: tuple[float | None, float | None, float | None, float | None],
+) -> tuple[float, float, float, float]:
+    fx, fy, cx, cy = values
+    fy = fx if fy is None else fy
+    missing = [name for name, value in (("--fx", fx), ("--cx", cx), ("--cy", cy)) if value is None]
+    if missing or fx is None or fy is None or cx is None or cy is None:
+        raise PerceiveError(
+            f"{', '.join(missing)} missing: depth in pixels needs the camera's figures to become metres"
+        )
+    return fx, fy, cx, cy
+
+
+def _colour_only(rgb: Path | None) -> tuple[dict[str, Any], Any]:
+    assert rgb is not None
+    colour = _colour(rgb, None)
+    people = _people(colour, None, None, None)
+    result: dict[str, Any] = {"points": 0, "invalid": 0, "nearest_m": None, "objects": []}
+    result |= {"people": [_plain(person) for person in people], "scatter": 0, "frame": "pixels: no depth was given"}
+    return result, _drawn(None, colour, None, people)
+
+
+def _colour(path: Path, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            values = np.asarray(picture.convert("RGB"))
+    except FileNotFoundError:
+        raise PerceiveError(f"{path}: no such file") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PerceiveError(f"{path}: no readable picture ({str(error)[:80]})") from None
+    if size is not None and values.shape[1::-1] != size:
+        raise PerceiveError(f"{path}: {values.shape[1]} x {values.shape[0]} px, the depth has {size[0]} x {size[1]}")
+    return values
+
+
+def _people(
+    colour: NDArray[np.uint8],
+    depth: NDArray[np.uint16] | None,
+    camera: Intrinsics | None,
+    found: Segmented | None,
+) -> list[Person]:
+    from perception.pose import PoseError, PoseFinder, widened
+
+    things = found.things if found is not None else []
+    boxes = [widened(thing.box) for thing in things if PERSON_LEAST <= max(thing.extent) <= PERSON_MOST]
+    try:
+        with _library_silenced(), PoseFinder() as finder:
+            return finder.find(colour, depth, camera, boxes)
+    except PoseError as error:
+        raise PerceiveError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _library_silenced() -> Iterator[None]:
+    """The library's compiled parts write remarks for their makers to the error stream, past Python."""
+    sys.stderr.flush()
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
+
+
+def _plain(person: Person) -> dict[str, Any]:
+    return {
+        "position": _rounded(person.position),
+        "distance": _rounded(person.distance),
+        "skeleton": {
+            name: {
+                "pixel": _rounded(joint.pixel),
+                "position": _rounded(joint.position),
+                "visibility": _rounded(joint.visibility),
+            }
+            for name, joint in person.skeleton.items()
+        },
+        "confidence": _rounded(person.confidence),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if value is None or isinstance(value, int):
+        return value
+    return round(value, 4) if isinstance(value, float) else [round(float(v), 4) for v in value]
+
+
+def _drawn(
+    depth: NDArray[np.uint16] | None,
+    colour: NDArray[np.uint8] | None,
+    found: Segmented | None,
+    people: list[Person],
+) -> Any:
+    from perception.drawing import annotate
+
+    return annotate(depth, colour, found, people)
+
+
+def _print(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    near = "nothing" if result["nearest_m"] is None else f"{result['nearest_m']:.2f} m"
+    console.print(f"{result['points']} points, {result['invalid']} pixels unknown, nearest {near}", highlight=False)
+    if result["objects"]:
+        table = Table("object", "position x, y, z (m)", "extent (m)", "distance (m)", "points")
+        for n, thing in enumerate(result["objects"][:SHOWN], start=1):
+            place, size = (", ".join(f"{v:.2f}" for v in thing[key]) for key in ("position", "extent"))
+            table.add_row(str(n), place, size, f"{thing['distance']:.2f}", str(thing["points"]))
+        console.print(table)
+    for n, person in enumerate(result["people"], start=1):
+        where = "no depth" if person["distance"] is None else f"{person['distance']:.2f} m away"
+        console.print(f"person {n}: {where}, confidence {person['confidence']:.2f}", highlight=False)
+    console.print(f"picture: {result['picture']}", highlight=False, markup=False, soft_wrap=True)
