@@ -329,7 +329,7 @@ def settings_of(texts: Sequence[str]) -> dict[str, str]:
 # ---------------------------------------------------------------- entry
 
 
-app.command()(perceive_command.perceive)
+app.add_typer(perceive_command.app, name="perceive")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -91,7 +91,8 @@ def _world(session: Session, ports: Ports, clock: Clock) -> Node:
     return node
 
 
-def _camera_options(name: str, cell: LoadedCell, seed: int) -> tuple[str, dict[str, Any]]:
+def camera_options(name: str, cell: LoadedCell, seed: int) -> tuple[str, dict[str, Any]]:
+    """Driver of a camera and the options it is built with."""
     camera = next(c for c in cell.config.cameras if c.name == name)
     options = dict(camera.options)
     options["mount"] = camera.mount.model_dump(mode="json")
@@ -105,13 +106,13 @@ def camera_infos(cell: LoadedCell, seed: int = 0) -> list[CameraInfo]:
     """What the cameras of a cell are and where, without opening them. Raises CameraError for a wrong option."""
     infos = []
     for camera in cell.config.cameras:
-        driver, options = _camera_options(camera.name, cell, seed)
+        driver, options = camera_options(camera.name, cell, seed)
         infos.append(entry_point("cell.cameras", driver).describe(camera.name, options))
     return infos
 
 
 def _camera(name: str, session: Session, ports: Ports) -> Node:
-    driver, options = _camera_options(name, session.cell, session.file.seed)
+    driver, options = camera_options(name, session.cell, session.file.seed)
     return CameraNode(entry_point("cell.cameras", driver)(name, options, ports), ports, CAMERA_PERIOD)
 
 
