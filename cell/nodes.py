@@ -32,8 +32,9 @@ from safety.zones import keep_out_boxes
 
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
-SELF_TESTED = ("exact", "ssm_contact")
-"""Methods whose supervisor tests itself, and whose robot node demands it."""
+SELF_TESTED = ("exact", "ssm_contact", "reach")
+"""Methods that must answer a phantom in any link with 0, and whose robot node demands the test; the others look at a
+distance or a zone alone."""
 
 
 def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1) -> Node:
