@@ -34,10 +34,11 @@ from safety.config import SafetyConfig
 from safety.contact import ContactLimits
 from safety.contract import SeparationTerms
 from safety.kernels import cloud_size, sweep_size
-from safety.permits import open_terrain
+from safety.permits import Terrain, open_terrain
 from safety.search import Finding, People
 from safety.separation import human_travel
 from safety.stations import STATIONS, Path
+from safety.stopping import Stopping, StoppingError
 from safety.zoning import Ruling, Zoning
 
 OFF_PATH = 0.05
@@ -78,14 +79,18 @@ class Monitor:
 
     def __init__(
         self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
-        fixed: Fixed | None = None,
+        fixed: Fixed | None = None, stopping: Stopping | None = None,
     ) -> None:  # fmt: skip
         """Capsules of the base, which cannot move, are left out. Raises ValueError unless they come first.
 
         contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names
         some).
         fixed: what somebody can be clamped against; left out: they can be everywhere.
+        stopping: the stopping table the configuration names (ValueError if the two do not belong together).
         """
+        if (stopping is None) != (config.stopping_table is None):
+            raise ValueError("the stopping table of the configuration and the one given do not belong together")
+        self._stopping = stopping
         self._model = model
         base = np.asarray(model.chain.owner) == 0
         self._fixed = int(base.sum())
@@ -104,7 +109,7 @@ class Monitor:
         self._open = open_terrain()
         self._q = np.empty(model.dof)
         links = len(model.chain.owner) - self._fixed
-        self._scratch = {n: _Scratch(n, ROOM) for n in (links, links + 1)}
+        self._scratch = {n: Scratch(n, ROOM) for n in (links, links + 1)}
 
     def cycle(
         self, now: float, observation: Observation, state: RobotState, motion: Motion | None, ceiling: float = 1.0
@@ -138,6 +143,10 @@ class Monitor:
             ruling = self._zoning.rule(observation, balls, motion.phase if motion is not None else "", state.mode)
             balls = ruling.balls
         people = People(self._human.slow, self._human.fast, self._fixed_terms, max(0.0, age))
+        try:
+            brakes, top = self._measured(motion, state)
+        except StoppingError as error:
+            return refuse(str(error), progress)
         scratch = self._scratch[len(chain.owner) - self._fixed]
         scratch.make_room(len(balls) // 4)
         obeyed = max(0.0, now - state.t) + self._on_its_way
@@ -149,10 +158,8 @@ class Monitor:
                 terrain = self._zoning.terrain(ruling, chain, self._fixed, state.held, motion, progress, state.mode)
             course = Course(progress, state.rate, state.rate_slope, horizon, obeyed, ceiling)
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
-            found = search.decide(
-                balls, chain, self._fixed, self._q, course, path, self._brakes, people, terrain,
-                scratch.singles, scratch.doubles,
-            )  # fmt: skip
+            found = self._along(balls, chain, course, path, brakes, people, terrain, scratch)
+            found = found if found.limit <= top else found._replace(limit=top)
         if not found.sound:
             return refuse("an occupied point is not a sensible number", progress)
         decision = self._decision(found, state, observation, balls, horizon, people.age)
@@ -162,6 +169,15 @@ class Monitor:
             slow = self._zoning.jogging(ruling.slowest, chain, self._fixed, self._jog_speed)
             decision = decision._replace(limit=min(decision.limit, slow))
         return _zoned(decision, ruling)
+
+    def _measured(self, motion: Motion | None, state: RobotState) -> tuple[Brakes, float]:
+        """The brakes, with what the stopping table says of the motion, and the largest rate it covers.
+
+        Raises StoppingError if the table does not cover load or extension."""
+        if self._stopping is None or motion is None:
+            return self._brakes, 1.0
+        stops = self._stopping.along(motion, state.held.mass if state.held is not None else 0.0)
+        return self._brakes._replace(measured=stops.rows), stops.top
 
     def warm_up(self) -> None:
         """Load the compiled kernels with a made-up cycle."""
@@ -173,10 +189,7 @@ class Monitor:
         course = Course(0.0, 0.5, 0.0, 0.1, 0.01, 1.0)
         self._q[:] = rest
         scratch = self._scratch[len(self._model.chain.owner) - self._fixed]
-        search.decide(
-            balls, self._model.chain, self._fixed, self._q, course, path, self._brakes, people, self._open,
-            scratch.singles, scratch.doubles,
-        )  # fmt: skip
+        self._along(balls, self._model.chain, course, path, self._brakes, people, self._open, scratch)
         if self._zoning is not None:
             self._zoning.warm_up(self._fixed)
         search.stand(balls, self._model.chain, self._fixed, self._q, scratch.singles, scratch.doubles, scratch.near)
@@ -184,9 +197,19 @@ class Monitor:
         jog = Jogging(np.zeros(dof), self._jog_speed, self._jog_acceleration, 0.1, 0.01, self._brakes.tick)
         blind_limit(self._model.chain, self._fixed, self._q, jog, people, scratch.near)
 
+    def _along(
+        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, brakes: Brakes, people: People,
+        terrain: Terrain, scratch: Scratch,
+    ) -> Finding:  # fmt: skip
+        """On the accepted path."""
+        return search.decide(
+            balls, chain, self._fixed, self._q, course, path, brakes, people, terrain,
+            scratch.singles, scratch.doubles,
+        )  # fmt: skip
+
     def _off_path(
         self, balls: NDArray[np.float32], chain: Chain, state: RobotState, horizon: float, obeyed: float,
-        people: People, scratch: _Scratch,
+        people: People, scratch: Scratch,
     ) -> Finding:  # fmt: skip
         """Where no motion is accepted: rate 0, but for jogging, which only manual mode knows."""
         found = search.stand(
@@ -195,7 +218,8 @@ class Monitor:
         if state.mode != "manual" or not found.sound:
             return found
         speed = np.maximum(np.abs(state.dq), np.abs(state.dq_commanded))
-        jog = Jogging(speed, self._jog_speed, self._jog_acceleration, horizon, obeyed, self._brakes.tick)
+        longest = self._stopping.longest if self._stopping is not None else 0.0
+        jog = Jogging(speed, self._jog_speed, self._jog_acceleration, horizon, obeyed, self._brakes.tick, longest)
         return found._replace(limit=blind_limit(chain, self._fixed, self._q, jog, people, scratch.near))
 
     def _decision(
@@ -240,7 +264,7 @@ def _zoned(decision: Decision, ruling: Ruling) -> Decision:
     return decision._replace(reason=reason)
 
 
-class _Scratch:
+class Scratch:
     """Arrays of one cycle for a number of moving links."""
 
     def __init__(self, links: int, balls: int) -> None:
