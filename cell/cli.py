@@ -212,12 +212,38 @@ def replay(
     raise typer.Exit(show_run(folder, picture, events))
 
 
-@app.command()
-def robots() -> None:
+robots_app = typer.Typer(help="Arms and drivers that are installed; stopping tests.")
+app.add_typer(robots_app, name="robots")
+
+
+@robots_app.callback(invoke_without_command=True)
+def robots(context: typer.Context) -> None:
     """List the arms whose models are installed, and the drivers."""
+    if context.invoked_subcommand is not None:
+        return
     from cell.commands.robots import list_robots
 
     raise typer.Exit(list_robots())
+
+
+@robots_app.command("stop-test")
+def stop_test(
+    cell: CellOption = None,
+    joint: Annotated[list[int] | None, typer.Option("--joint", metavar="N", help="Only this one; repeatable.")] = None,
+    stops: Annotated[int, typer.Option(metavar="N", min=10, max=1000, help="Stops in each condition.")] = 10,
+    load: Annotated[float, typer.Option(metavar="KG", min=0.0, max=100.0, help="Mounted besides the tool.")] = 0.0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Other loads in it are kept.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Measure stopping times and ways: each joint at 33, 66, 100 % of speed and extension, worst of ten stops or more.
+
+    With a twin in the cell file: on simulated time. With a real arm: it moves, after a confirmation.
+
+    Example: cell robots stop-test --load 3 --out stops.yaml
+    """
+    from cell.commands.stoptest import run_stop_test
+
+    raise typer.Exit(run_stop_test(cell, joint or [], stops, load, out, as_json))
 
 
 @app.command()
@@ -237,9 +263,10 @@ def compare(
 ) -> None:
     """Compare methods of keeping the distance: how much time does each lose over the same visits?
 
-    A static stop zone sized by ISO 13855, ISO/TS 15066 with constant speeds, the exact monitor, and reach (no contact
-    with a moving arm), in the twin, with people who come, work beside the robot and leave. Each method's lease counts
-    alone. Writes a picture, a table and all figures.
+    A static stop zone sized by ISO 13855, ISO/TS 15066 with constant speeds, the exact monitor, reach (no contact with
+    a moving arm), and the exact monitor with zones of contact where the cell has a X_contact_safety.yaml, in the twin,
+    with people who come, work beside the robot and leave. Each method's lease counts alone. Writes a picture, a table
+    and all figures.
 
     Example: cell compare kitting --clips ../shared/mocap --jobs 2
     """

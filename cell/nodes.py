@@ -15,8 +15,9 @@ from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from robots.description import load_description
 from robots.leases import LeaseRules
 from robots.model import RobotModel
+from robots.rates import RateLimits
 from safety.clamping import fixed_boxes
-from safety.config import contact_limits
+from safety.config import contact_limits, stopping_of
 from safety.contract import SECOND
 from safety.methods import build_monitor
 from safety.node import SupervisorNode
@@ -25,12 +26,14 @@ from safety.second_arm import ArmGeometry
 from safety.second_core import SecondCore
 from safety.second_node import SecondNode
 from safety.selftest import SelfTest
+from safety.stopping import Stopping, StoppingError
 from safety.supervisor import SupervisorCore
+from safety.zones import keep_out_boxes
 
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
-TESTED = ("exact", "ssm_contact", "reach")
-"""Methods that must answer a phantom in any link with 0; the others look at a distance or a zone alone."""
+SELF_TESTED = ("exact", "ssm_contact", "reach")
+"""Methods whose supervisor tests itself, and whose robot node demands it."""
 
 
 def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1) -> Node:
@@ -133,10 +136,22 @@ def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node
     contact = contact_limits(session.safety, session.cell.safety_path)
     workcell = session.cell.config.workcell
     fixed = fixed_boxes(workcell.fixtures, workcell.floor)
-    monitor = build_monitor(session.method, session.safety, model, limits, session.reach, contact, fixed)
-    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if session.method in TESTED else None
+    monitor = build_monitor(
+        session.method, session.safety, model, limits, session.reach, contact, fixed, _stopping(session, model, limits)
+    )
+    exact = session.method in SELF_TESTED
+    test = SelfTest(ArmGeometry(load_description(model.name), model.tool_name)) if exact else None
     core = SupervisorCore(session.safety, monitor, model, session.file.fingerprint, boot, session.simulation_only, test)
     return SupervisorNode(ports, core, session.key, session.safety.reaction.monitor_period, clock)
+
+
+def _stopping(session: Session, model: RobotModel, limits: RateLimits) -> Stopping | None:
+    from cell.session import SessionError
+
+    try:
+        return stopping_of(session.safety, session.cell.safety_path, model, limits, session.cell.config.robot.driver)
+    except StoppingError as error:
+        raise SessionError(f"{session.cell.safety_path}: stopping_table: {error}") from error
 
 
 def _second(session: Session, ports: Ports, boot: int) -> Node:
@@ -152,6 +167,7 @@ def _arm(session: Session, ports: Ports) -> Node:
     from robots.node import RobotNode
 
     robot = session.cell.config.robot
+    robot = robot.model_copy(update={"keep_out": [*robot.keep_out, *keep_out_boxes(session.safety.zones)]})
     model = model_of(session)
     driver = entry_point("cell.robot_drivers", robot.driver)(dict(robot.options), model.dof, ports)
     declared = driver.info.drive_delay
@@ -169,6 +185,10 @@ def _arm(session: Session, ports: Ports) -> Node:
         validity=session.safety.reaction.lease_validity + 1e-6,
         state_age=robot.leases.state_age,
         late=robot.leases.late,
+        tick=session.safety.reaction.tick,
+        tested=tuple(
+            issuer for issuer in robot.leases.issuers if issuer == SUPERVISOR and session.method in SELF_TESTED
+        ),
     )
     return RobotNode(ports, robot, model, driver, rules)
 

@@ -22,6 +22,37 @@ _NO_TIME = {"wall", "wall_time", "cycle_time", "pid", "path"}
 """Event fields that tell of the machine and not of the run."""
 
 
+USED, TICK = "age of data when moving", "tick of the robot node"
+BIN = 0.001
+"""Width of the bins of a histogram, s."""
+BINS = 1000
+
+
+class Durations:
+    """Histogram of one part of the reaction time."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * BINS
+        """Per bin of BIN; the last one holds all longer ones."""
+        self.worst = 0.0
+        """s."""
+
+    def take(self, took: float) -> None:
+        """Count one measurement, s."""
+        if took >= 0.0:
+            self.counts[min(int(took / BIN), BINS - 1)] += 1
+            self.worst = max(self.worst, took)
+
+    def quantile(self, share: float) -> float:
+        """Upper edge of the bin up to which `share` of all lie, at most the worst, s; 0 without any."""
+        rest = share * sum(self.counts)
+        for k, count in enumerate(self.counts):
+            rest -= count
+            if rest <= 0.0:
+                return min((k + 1) * BIN, self.worst)
+        return self.worst
+
+
 class Sample(NamedTuple):
     """One moment of the timeline."""
 
@@ -53,6 +84,8 @@ class Observer:
         self.time_stopped = 0.0
         self.lowest_rate_while_moving = 1.0
         self.late_leases = 0
+        self.parts: dict[str, Durations] = {}
+        """Parts of the reaction time as measured by supervisor and robot node."""
         self.recent: list[Event] = []
         self._grounds: deque[str] = deque(maxlen=64)
         self._last: float | None = None
@@ -75,12 +108,17 @@ class Observer:
         robot, safety, cell = self._robot.take(), self._safety.take(), self._cell.take()
         if robot is not None:
             self.robot = robot.body
+            if robot.body.data_age >= 0.0:
+                self.parts.setdefault(USED, Durations()).take(robot.body.data_age)
+            self.parts.setdefault(TICK, Durations()).take(robot.body.tick)
             self._digest.update(_encode(robot.body))
         if cell is not None:
             self.cell = cell.body
             self._digest.update(_encode(cell.body))
         if safety is not None:
             self.safety = safety.body
+            for part, took in safety.body.reaction.items():
+                self.parts.setdefault(part, Durations()).take(took)
             # A refusal without a measurement has no required distance; a separation below 0 is space within the arm.
             if safety.body.required >= 0.0 and safety.body.limit < 1.0:
                 self._grounds.append(safety.body.reason)

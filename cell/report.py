@@ -55,6 +55,14 @@ def _count(value: int | None) -> str:
     return "not judged" if value is None else str(value)
 
 
+def _reaction(summary: RunSummary) -> str:
+    if summary.reaction_time_s is None or summary.reaction_worst_s is None:
+        return "not measured"
+    over = [name for name, part in summary.reaction_parts.items() if part["p99_s"] > part["budget_s"] + 0.001]
+    text = f"worst {summary.reaction_worst_s * 1e3:.0f} ms of {summary.reaction_time_s * 1e3:.0f} ms configured"
+    return text + (f"; over budget: {', '.join(over)}" if over else "")
+
+
 def table_of(summary: RunSummary) -> Table:
     """Return the summary as a rich table."""
     from rich.table import Table
@@ -77,6 +85,7 @@ def table_of(summary: RunSummary) -> Table:
         ("outside the assumption", _count(summary.outside_assumption)),
         ("protective stops", str(summary.protective_stops)),
         ("slowed, of that stopped", f"{summary.time_slowed_s:.1f} s, {summary.time_stopped_s:.1f} s"),
+        ("reaction time", _reaction(summary)),
         ("alarms", ", ".join(summary.alarms) or "none"),
         ("fingerprint", summary.fingerprint[:16] or "-"),
     ]

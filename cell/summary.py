@@ -39,6 +39,12 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Of the frozen recipe, formula, cell and versions."""
     digest: str
     """sha256 over all robot states, cell states and events in order; equal for equal runs in lock-step."""
+    reaction_time_s: float | None = None
+    """Configured T_r."""
+    reaction_worst_s: float | None = None
+    """Worst measured: age of the data the arm moved on, a tick of the robot node, and the drives' configured delay."""
+    reaction_parts: dict[str, dict[str, float]] = {}
+    """Part of the reaction time -> budget_s, p50_s, p99_s, worst_s as measured."""
     alarms: list[str]
     """Codes in the order they were raised."""
     event_gaps: int

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cell.contract import LedgerStatus
-from perception.contract import Observation
+from perception.contract import MOVED, Observation
 from robots.contract import RobotState
 from safety.contract import SafetyStatus
 
@@ -79,7 +79,13 @@ def conditions(seen: Seen, now: float) -> Iterator[tuple[str, bool, str]]:
     yield "perception_lost", silent(seen.observation_at, OBSERVATION_TIMEOUT), ""
     since = seen.unhealthy_since
     sick = since is not None and not now - since <= UNHEALTHY_TIME
-    yield "camera_fault", sick, seen.observation.reason if seen.observation is not None else ""
+    reason = seen.observation.reason if seen.observation is not None else ""
+    cameras = [camera for camera in (seen.observation.cameras if seen.observation is not None else []) if not camera.ok]
+    moved = [camera for camera in cameras if camera.reason.startswith(MOVED)]
+    yield "camera_moved", sick and bool(moved), "; ".join(f"camera {c.name}: {c.reason}" for c in moved)
+    yield "camera_fault", sick and len(moved) < max(1, len(cameras)), reason
+    exceeded = seen.status.reaction_exceeded if seen.status is not None else ""
+    yield "reaction_exceeded", bool(exceeded), exceeded
     yield "supervisor_restarted", seen.status_restarted, ""
     changed = bool(seen.fingerprint and seen.status is not None and seen.status.fingerprint != seen.fingerprint)
     yield "configuration_changed", changed, seen.status.fingerprint if changed and seen.status is not None else ""

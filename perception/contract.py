@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 TOPIC_OBSERVATION = "perception.observation"
 TOPIC_EXPECTED = "cell.expected_parts"
+MOVED = "moved: "
+"""Beginning of `CameraHealth.reason` of a camera that is not where the cell file says."""
 SERVICE = "perception.requests"
 
 

@@ -14,6 +14,7 @@ from perception.clearance import ClearanceMap, VoxelView
 from perception.config import PerceptionConfig
 from perception.contract import CameraHealth, CameraInfo, ExpectedPart, Frame, Observation, PointFrame
 from perception.health import CameraWatch
+from perception.movement import MovementWatch
 from perception.tracking import Tracker
 from perception.view import CameraView, Capsules, Seen
 from robots.contract import RobotState
@@ -40,6 +41,8 @@ class CameraFusion:
         self._order = [c.name for c in cameras]
         self.views = {c.name: CameraView(c, workcell, config) for c in cameras}
         self._watches = {c.name: CameraWatch(c, config) for c in cameras}
+        lower, upper = (np.asarray(corner, float) for corner in workcell.person_volume)
+        self.movement = {c.name: MovementWatch(c, self.views[c.name].background, lower, upper) for c in cameras}
         self.map = ClearanceMap(workcell, config)
         self._voxels: dict[str, VoxelView] = {c.name: self.map.view(c, self.views[c.name].background) for c in cameras}
         self.history = ArmHistory(model)
@@ -59,6 +62,7 @@ class CameraFusion:
             blank = np.full((info.height, info.width), 900, np.uint16)
             arm = Capsules(np.zeros((1, 3)), np.ones((1, 3)), np.ones(1))
             seen = view.process(Frame(view.info.name, 0, 0.0, blank), arm, [])
+            self.movement[view.info.name].warm_up()
             spare = self.map.possible.copy()
             self.map.clear(self._voxels[view.info.name], np.zeros_like(seen.free))
             self.map.occupy(seen.points)
@@ -89,7 +93,10 @@ class CameraFusion:
         return self._observe(now) if used else None
 
     def _use(self, frame: Frame, arm: Capsules, parts: list[ExpectedPart]) -> None:
-        seen: Seen = self.views[frame.camera].process(frame, arm, parts)
+        view, movement = self.views[frame.camera], self.movement[frame.camera]
+        seen: Seen = view.process(frame, arm, parts)
+        movement.update(frame.depth, view.label)
+        self._watches[frame.camera].moved = movement.moved
         self._latest[frame.camera] = _Latest(seen.exposure, seen.points, seen.overflow)
         if frame.exposure >= self._map_time:
             # A frame older than the map may add people but cannot prove space free that was grown since.

@@ -22,6 +22,8 @@ class CameraWatch:
         self._exposure = -math.inf
         self._picture: NDArray[np.uint16] | None = None
         self._reason = "no frame yet"
+        self.moved = ""
+        """Why the camera is taken to have been moved; set by whoever compares its pictures with the fixed scene."""
         self._valid = 0.0
         self._dropped = 0
 
@@ -64,7 +66,7 @@ class CameraWatch:
     def health(self, now: float) -> CameraHealth:
         """Return the verdict at `now`."""
         age = now - self._exposure
-        reason = self._reason
+        reason = self._reason or self.moved
         if age > self._config.dead_after:
             reason = "dead: no usable frame" if math.isfinite(age) else "no frame yet"
         elif not reason and age > self._config.late_after:

@@ -35,22 +35,22 @@ class CameraNode:
     def __init__(self, camera: Camera, ports: Ports, period: float) -> None:
         self.name = f"camera.{camera.info.name}"
         self.period = period
-        self._camera = camera
+        self.camera = camera
         self._frames = ports.publisher(topic_frame(camera.info.name), FrameMessage)
         self._connected = False
 
     def warm_up(self) -> None:
         """Let a camera that has something to prepare do so before its clock runs."""
-        prepare = getattr(self._camera, "warm_up", None)
+        prepare = getattr(self.camera, "warm_up", None)
         if prepare is not None:
             prepare()
 
     def step(self, now: float) -> None:
         """Publish a frame if one has arrived."""
         if not self._connected:
-            self._camera.connect(now)
+            self.camera.connect(now)
             self._connected = True
-        frame = self._camera.poll(now)
+        frame = self.camera.poll(now)
         if frame is not None:
             height, width = frame.depth.shape
             self._frames.send(
@@ -59,7 +59,7 @@ class CameraNode:
 
     def close(self) -> None:
         """Let the camera go."""
-        self._camera.close()
+        self.camera.close()
 
 
 def decode_frame(message: FrameMessage) -> Frame | None:
@@ -137,6 +137,7 @@ class PerceptionNode(_Shell):
         super().__init__(ports, period)
         self._fusion = fusion
         self._frames = [ports.subscriber(topic_frame(name), FrameMessage) for name in fusion.views]
+        self._unseen = {name: watch.unseen for name, watch in fusion.movement.items() if watch.unseen}
 
     def warm_up(self) -> None:
         """Load the compiled kernels before the clock runs."""
@@ -144,6 +145,9 @@ class PerceptionNode(_Shell):
 
     def step(self, now: float) -> None:
         """Use what arrived since the last step."""
+        while self._unseen:
+            camera, movement = self._unseen.popitem()
+            self._events.emit("camera.movement_unseen", now, camera=camera, movement=movement)
         self._serve(self._fusion, now)
         frames = []
         for port in self._frames:

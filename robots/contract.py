@@ -196,6 +196,10 @@ class RobotState(msgspec.Struct, frozen=True):
     """How often a lease came late (<= 500 ms), braked, and the arm went on."""
     session: str
     """Session that holds control, or empty."""
+    data_age: float = -1.0
+    """Age of the oldest exposure the permission to move rests on at this tick, s; -1: the arm is not moving on one."""
+    tick: float = 0.0
+    """Time since the tick before, s."""
 
 
 class AcceptedMotion(msgspec.Struct, frozen=True):
@@ -238,6 +242,8 @@ class SpeedLease(msgspec.Struct, frozen=True):
     """False if the limit is 0 for any other cause than separation: then only a person restarts the arm."""
     fingerprint: str
     """Of the safety configuration it was computed with."""
+    tested_at: float = -1.0
+    """When the issuer last passed its test of itself, s; -1: never, or it has none."""
     mac: bytes = b""
     """Keyed BLAKE2s over all other fields; the key is dealt out at launch to issuers and robot node alone."""
 
@@ -292,6 +298,8 @@ class DriverState(msgspec.Struct, frozen=True):
     """The vendor's own fault, or empty."""
     enabling_device: bool = False
     """Three-position enabling device held in its middle position."""
+    tool: str | None = None
+    """Name of the tool the vendor's controller is set up for, empty for none; None: it cannot tell."""
 
 
 class Setpoint(msgspec.Struct, frozen=True):

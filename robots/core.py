@@ -33,6 +33,7 @@ from robots.jogging import Jogger
 from robots.leases import LeaseRules
 from robots.model import RobotModel
 from robots.motion import Motion
+from robots.pace import Pace
 from robots.permits import LeaseDesk
 from robots.requests import handle
 from robots.sessions import Sessions
@@ -67,6 +68,7 @@ class RobotCore:
         self.sessions = Sessions(config.keep_alive)
         self.leases = LeaseDesk(rules, config.rate_hz)
         self.watch = DriverWatch(model, config, info)
+        self.pace = Pace(max(config.period, rules.tick))
         self.gripper = Gripper(model.gripper_max, info.gripper)
         self.jogger = Jogger(model, self.regions, config.manual_speed, self.dt)
         self.mode: Literal["automatic", "manual"] = "automatic"
@@ -100,6 +102,9 @@ class RobotCore:
         """Advance by one tick at time `now` (s, shared monotonic clock)."""
         out = Outputs()
         self._seq += 1
+        slow = self.pace.tick(now)
+        if slow:
+            self.latch("node_slow", slow, out)
         self._take_driver(now, inputs, out)
         self._take_leases(now, inputs, out)
         if self.sessions.silent(now):
@@ -349,6 +354,8 @@ class RobotCore:
             tracking_error=self.watch.tracking_error,
             late_leases=self.leases.late,
             session=self.sessions.holder,
+            data_age=self.leases.data_age(now) if follower is not None and follower.rate > 0.0 else -1.0,
+            tick=self.pace.gap,
         )
 
     def grip(self, request: Grip, ticket: Ticket, now: float, out: Outputs) -> None:

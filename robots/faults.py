@@ -69,6 +69,20 @@ def _kinds() -> dict[str, FaultKind]:
             True,
         ),
         FaultKind(
+            "node_slow",
+            "the robot node runs more slowly than the reaction time allows for",
+            "see what else loads the machine, then clear the fault",
+            False,
+            False,
+        ),
+        FaultKind(
+            "tool_changed",
+            "the drives report another tool than the cell file names",
+            "mount the tool of the cell file and choose it in the vendor's controller, then clear the fault",
+            True,
+            False,
+        ),
+        FaultKind(
             "tracking_error",
             "the arm does not follow its setpoints",
             "look for a collision, a blocked joint or too heavy a part, then clear the fault",

@@ -18,6 +18,8 @@ from robots.contract import SpeedLease
 
 CLOCK_TOLERANCE = 1e-3
 """Stamps may lie this far in the future, s."""
+HELD_UP = 0.05
+"""The node may be held up for so long between reading its clock and reading its leases, s."""
 KEY_LENGTH = 32
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -59,6 +61,13 @@ class LeaseRules:
     """Oldest robot state a lease may rest on, s."""
     late: float = 0.5
     """Longest gap after which the arm goes on by itself, s."""
+    tested: tuple[str, ...] = ()
+    """Issuers whose leases permit nothing unless they say when they last passed their own self-test ..."""
+    test_age: float = 0.5
+    """... and that was no longer ago than this, s."""
+
+    tick: float = 0.0
+    """Tick of the node that the monitor counts on, s, if longer than the node's period."""
 
     def __post_init__(self) -> None:
         if not self.issuers or len(set(self.issuers)) != len(self.issuers):
@@ -67,7 +76,11 @@ class LeaseRules:
             raise ValueError(f"the lease key must have 16 to {KEY_LENGTH} bytes")
         if not self.fingerprint:
             raise ValueError("lease rules need the fingerprint of the safety configuration")
-        for name in ("validity", "state_age", "late"):
+        if not 0.0 <= self.tick <= 0.1:
+            raise ValueError(f"tick must lie in [0, 0.1] s, got {self.tick}")
+        if not set(self.tested) <= set(self.issuers):
+            raise ValueError("only issuers can be asked for a self-test")
+        for name in ("validity", "state_age", "late", "test_age"):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0.0 < value <= 1.0):
                 raise ValueError(f"{name} must lie in (0, 1] s, got {value}")
@@ -164,7 +177,25 @@ class LeaseKeeper:
             return Permission(0.0, "lease is from before this motion", True, False)
         if state_seq - lease.state_seq > self._oldest_ticks:
             return Permission(0.0, "lease was computed from an old robot state", True, False)
+        if lease.limit > 0.0:
+            why = self._untested(lease, now)
+            if why:
+                # A node that was held up reads leases that are younger than its clock: that is a gap, no defect.
+                ahead = lease.tested_at > now
+                return Permission(0.0, why, ahead, not ahead)
         return Permission(lease.limit, lease.reason, False, False)
+
+    @property
+    def exposure(self) -> float:
+        """Oldest exposure the stored lease rests on, s; inf without one."""
+        return math.inf if self._lease is None else self._lease.oldest_exposure
+
+    def _untested(self, lease: SpeedLease, now: float) -> str:
+        """Why the issuer is not relied on: it does not show that its self-test runs. Empty if it does, or need not."""
+        rules = self._rules
+        if self.issuer not in rules.tested or -HELD_UP <= now - lease.tested_at <= rules.test_age:
+            return ""
+        return f"its self-test has not been passed within {rules.test_age:g} s"
 
     def alive(self, now: float) -> str:
         """Why the issuer permits no clearing: it is silent or still demands a stop. Empty if neither."""
@@ -175,4 +206,4 @@ class LeaseKeeper:
             return "its last lease expired"
         if lease.limit == 0.0 and not lease.restartable:
             return lease.reason or "it still demands a stop"
-        return ""
+        return self._untested(lease, now)

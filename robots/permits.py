@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from robots.contract import SpeedLease
@@ -90,6 +91,11 @@ class LeaseDesk:
             self.late += 1
         self._had.add(issuer)
         return Verdict(permission.limit, issuer, permission.reason, "", "")
+
+    def data_age(self, now: float) -> float:
+        """Age of the oldest exposure any stored lease rests on, s; -1 if there is none."""
+        oldest = min(keeper.exposure for keeper in self._keepers.values())
+        return now - oldest if oldest < math.inf else -1.0
 
     def blocking(self, now: float) -> str:
         """Why a person cannot clear a lease fault yet; empty if every issuer delivers and none demands a stop."""

@@ -84,4 +84,5 @@ class Rehearsal:
             reason="",
             restartable=True,
             fingerprint=self._rules.fingerprint,
+            tested_at=self._now,
         )

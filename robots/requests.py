@@ -173,6 +173,8 @@ def _refuse_clear(core: RobotCore, now: float, request: ClearFault) -> str:
         return "the emergency stop is still pressed"
     if state.safeguard:
         return "the safeguard is still open"
+    if state.tool is not None and state.tool != core.model.tool_name:
+        return f"the drives still report the tool {state.tool or 'none'} instead of {core.model.tool_name}"
     if not core.standing:
         return "the arm is not standing yet"
     if "limit_violated" in core.faults and not core.model.in_limits(core.watch.q, -0.02):

@@ -125,6 +125,8 @@ class DriverWatch:
             found.append(Finding("safeguard_stop", ""))
         if state.fault:
             found.append(Finding("driver_fault", state.fault))
+        if state.tool is not None and state.tool != self._model.tool_name:
+            found.append(Finding("tool_changed", f"{state.tool or 'none'} instead of {self._model.tool_name}"))
         # One look at all of them first, which is a quarter of the price; what is not a number fails it as well.
         if all(map(le, self._low, state.q)) and all(map(le, state.q, self._high)):
             return found

@@ -33,6 +33,8 @@ class Jogging(NamedTuple):
     obeyed: float
     """Until this decision reaches the robot node; before that an older lease may still hold, s."""
     tick: float
+    stopping: float = 0.0
+    """Longest time a stop was measured to take, s; 0: not measured."""
 
 
 @njit(cache=True)
@@ -47,6 +49,7 @@ def turning(limit: float, jog: Jogging, out: F64) -> float:
         older = max(jog.speed[j], min(jog.top[j], jog.speed[j] + jog.acceleration[j] * jog.obeyed))
         out[j] = max(older, limit * jog.top[j])
         braking = max(braking, out[j] / jog.acceleration[j])
+    braking = max(braking, jog.stopping)
     moving = jog.tick * (math.ceil(jog.horizon / jog.tick - 1e-9) + 2)
     for j in range(out.shape[0]):
         out[j] *= moving + 0.5 * braking

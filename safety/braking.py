@@ -17,6 +17,9 @@ from robots.rates import landing_slope, rate_step
 F64 = NDArray[np.float64]
 
 
+NOTHING_MEASURED: F64 = np.empty((0, 3))
+
+
 class Brakes(NamedTuple):
     """What bounds the rate of progress, and the delays between a decision and the drives."""
 
@@ -30,6 +33,8 @@ class Brakes(NamedTuple):
     """Period of the robot node, s."""
     delay: float
     """From the node's command to the drives, s."""
+    measured: F64 = NOTHING_MEASURED
+    """(k, 3) rate, time, way per rate as in `safety.stopping.Stops.rows`: no stop is taken to be shorter."""
 
 
 class Course(NamedTuple):
@@ -112,6 +117,21 @@ def stop(progress: float, rate: float, slope: float, falls: Falls, brakes: Brake
 
 
 @njit(cache=True)
+def measured_stop(rate: float, brakes: Brakes) -> tuple[float, float]:
+    """Return the time (s) and the progress (nominal s) a stop from `rate` was measured to take; 0, 0 without a table.
+
+    Beyond the last row that one counts: who permits a rate has to see that it was measured.
+    """
+    rows = brakes.measured
+    if rows.shape[0] == 0 or not rate > 0.0:
+        return 0.0, 0.0
+    k = 0
+    while k < rows.shape[0] - 1 and rows[k, 0] < rate:
+        k += 1
+    return rows[k, 1], rate * rows[k, 2]
+
+
+@njit(cache=True)
 def rising(limit: float, brakes: Brakes) -> tuple[float, float]:
     """Return the lowest rate and the steepest slope at which braking can set in if the rate is to reach `limit`.
 
@@ -144,7 +164,8 @@ def held(course: Course, limit: float, falls: Falls, brakes: Brakes) -> tuple[fl
     moving = brakes.tick * math.ceil(course.horizon / brakes.tick - 1e-9)
     rate, slope = rising(limit, brakes)
     time, end = stop(course.progress + limit * moving, rate, slope, falls, brakes)
-    return moving + time, end - course.progress
+    least, way = measured_stop(limit, brakes)
+    return moving + max(time, least), max(end - course.progress, limit * moving + way)
 
 
 @njit(cache=True)
@@ -174,4 +195,6 @@ def coming_down(course: Course, limit: float, falls: Falls, brakes: Brakes) -> t
         rate, slope = rate_step(rate, slope, target, brakes.up, fall_at(falls, progress), brakes.jerk, brakes.tick)
         progress += 0.5 * (before + rate) * brakes.tick
     time, end = stop(progress, rate, slope, falls, brakes)
-    return ticks * brakes.tick + time + brakes.delay, end - course.progress
+    least, way = measured_stop(min(1.0, rate + 0.5 * max(0.0, slope) ** 2 / brakes.jerk), brakes)
+    end = max(end, progress + way)
+    return ticks * brakes.tick + max(time, least) + brakes.delay, end - course.progress

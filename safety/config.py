@@ -10,9 +10,12 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from cell.yamlfile import Document, FileError, FileErrors, read_yaml
+from robots.model import RobotModel
+from robots.rates import RateLimits
 from robots.workcell import Strict, Vector
 from safety.contact import ContactLimits, default_limits, limits_fingerprint, load_limits
 from safety.separation import FAST_APPROACH, NEAR, SLOW_APPROACH, intrusion_distance
+from safety.stopping import Stopping, StoppingError, load_table, table_fingerprint
 from safety.zones import ZoneConfig, zone_faults
 
 Seconds = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
@@ -101,6 +104,10 @@ class SafetyConfig(Strict):
     """... and the permitted rate must be at least this."""
     zones: ZoneConfig = ZoneConfig()
     contact: ContactConfig = ContactConfig()
+    stopping_table: Annotated[str, Field(min_length=1)] | None = None
+    """Table of `cell robots stop-test` beside the safety.yaml: no stop is then taken to be shorter than measured."""
+    stopping_table_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Its fingerprint, so that the table is part of what is signed."""
     sources: dict[str, str] = {}
     """Where each figure comes from; for the reader and the report."""
 
@@ -112,6 +119,12 @@ class SafetyConfig(Strict):
                 f"C = {self.C} m is below the {least:.3f} m that ISO 13855 gives for a detection capability of "
                 f"{self.detection_capability_mm:g} mm: leave C out or raise it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _table(self) -> SafetyConfig:
+        if (self.stopping_table is None) != (self.stopping_table_sha256 is None):
+            raise ValueError("stopping_table and stopping_table_sha256 belong together")
         return self
 
     @property
@@ -149,7 +162,11 @@ def load_safety(path: Path, volume: tuple[Vector, Vector] | None = None) -> Safe
     """
     document = read_yaml(path)
     config = document.parse(SafetyConfig)
-    errors = [*_zone_errors(config, document, volume), *_contact_errors(config, document, path)]
+    errors = [
+        *_zone_errors(config, document, volume),
+        *_contact_errors(config, document, path),
+        *_stopping_errors(config, document, path),
+    ]
     if errors:
         raise FileErrors(errors)
     return config
@@ -160,6 +177,37 @@ def contact_limits(config: SafetyConfig, path: Path) -> ContactLimits:
     if config.contact.limits is None:
         return default_limits()
     return load_limits(path.parent / config.contact.limits)
+
+
+def stopping_of(
+    config: SafetyConfig, path: Path, model: RobotModel, limits: RateLimits, driver: str
+) -> Stopping | None:
+    """Return the stopping table a configuration (read from `path`) names, ready for the arm; None if it names none.
+
+    Raises FileErrors for a damaged file, StoppingError for one that was measured with something else."""
+    if config.stopping_table is None:
+        return None
+    file = path.parent / config.stopping_table
+    table = load_table(file)
+    if table_fingerprint(file) != config.stopping_table_sha256:
+        raise StoppingError(f"{file} is not the table that the safety configuration names: its fingerprint differs")
+    return Stopping(table, model, limits, driver)
+
+
+def _stopping_errors(config: SafetyConfig, document: Document, path: Path) -> list[FileError]:
+    """The table must be the one that was signed."""
+    if config.stopping_table is None:
+        return []
+    file = path.parent / config.stopping_table
+    try:
+        load_table(file)
+    except FileErrors as caught:
+        return caught.errors
+    found = table_fingerprint(file)
+    if found == config.stopping_table_sha256:
+        return []
+    text = f"{config.stopping_table} has another fingerprint: {found}"
+    return [document.error(("stopping_table_sha256",), text, remedy="Check what changed, sign anew")]
 
 
 def _zone_errors(config: SafetyConfig, document: Document, volume: tuple[Vector, Vector] | None) -> list[FileError]:

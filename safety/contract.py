@@ -52,3 +52,7 @@ class SafetyStatus(msgspec.Struct, frozen=True):
     """Duration of this monitor cycle, s (0 in lock-step, where time stands still)."""
     fingerprint: str
     simulation_only: bool
+    reaction: dict[str, float] = {}
+    """Newest measurement of each part of the reaction time, s; names as in `safety.reaction`."""
+    reaction_exceeded: str = ""
+    """Parts that have been over their budgets for a second, and by how much; empty if none has."""

@@ -21,6 +21,7 @@ from safety.monitor import Decision, Monitor
 from safety.protective_field import protective_field
 from safety.reach import Reach
 from safety.separation import Braking, allowed_speed
+from safety.stopping import Stopping
 
 Method = Literal["exact", "constant_speed", "static_zone", "reach", "ssm_contact"]
 """`ssm_contact` is the exact monitor with a safety configuration that has zones of contact."""
@@ -121,12 +122,12 @@ def _with_limit(decision: Decision, limit: float, reason: str, motion: Motion) -
 
 def build_monitor(
     method: Method, config: SafetyConfig, model: RobotModel, limits: RateLimits, reach: float = 0.0,
-    contact: ContactLimits | None = None, fixed: Fixed | None = None,
+    contact: ContactLimits | None = None, fixed: Fixed | None = None, stopping: Stopping | None = None,
 ) -> AnyMonitor:  # fmt: skip
-    """Return the monitor of a method; `reach` as in `StaticZone`, `contact` and `fixed` as in `Monitor`."""
+    """Return the monitor of a method; `reach` as in `StaticZone`, the rest as in `Monitor`."""
     if method == "reach":
-        return Reach(config, model, limits, contact, fixed)
-    exact = Monitor(config, model, limits, contact, fixed)
+        return Reach(config, model, limits, contact, fixed, stopping)
+    exact = Monitor(config, model, limits, contact, fixed, stopping)
     if method == "static_zone":
         return StaticZone(exact, config, reach)
     if method == "constant_speed":

@@ -38,6 +38,7 @@ from safety.permits import Terrain, open_terrain
 from safety.search import Finding, People
 from safety.separation import human_travel
 from safety.stations import STATIONS, Path
+from safety.stopping import Stopping, StoppingError
 from safety.zoning import Ruling, Zoning
 
 OFF_PATH = 0.05
@@ -78,14 +79,18 @@ class Monitor:
 
     def __init__(
         self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
-        fixed: Fixed | None = None,
+        fixed: Fixed | None = None, stopping: Stopping | None = None,
     ) -> None:  # fmt: skip
         """Capsules of the base, which cannot move, are left out. Raises ValueError unless they come first.
 
         contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names
         some).
         fixed: what somebody can be clamped against; left out: they can be everywhere.
+        stopping: the stopping table the configuration names (ValueError if the two do not belong together).
         """
+        if (stopping is None) != (config.stopping_table is None):
+            raise ValueError("the stopping table of the configuration and the one given do not belong together")
+        self._stopping = stopping
         self._model = model
         base = np.asarray(model.chain.owner) == 0
         self._fixed = int(base.sum())
@@ -138,6 +143,10 @@ class Monitor:
             ruling = self._zoning.rule(observation, balls, motion.phase if motion is not None else "", state.mode)
             balls = ruling.balls
         people = People(self._human.slow, self._human.fast, self._fixed_terms, max(0.0, age))
+        try:
+            brakes, top = self._measured(motion, state)
+        except StoppingError as error:
+            return refuse(str(error), progress)
         scratch = self._scratch[len(chain.owner) - self._fixed]
         scratch.make_room(len(balls) // 4)
         obeyed = max(0.0, now - state.t) + self._on_its_way
@@ -149,7 +158,8 @@ class Monitor:
                 terrain = self._zoning.terrain(ruling, chain, self._fixed, state.held, motion, progress, state.mode)
             course = Course(progress, state.rate, state.rate_slope, horizon, obeyed, ceiling)
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
-            found = self._along(balls, chain, course, path, people, terrain, scratch)
+            found = self._along(balls, chain, course, path, brakes, people, terrain, scratch)
+            found = found if found.limit <= top else found._replace(limit=top)
         if not found.sound:
             return refuse("an occupied point is not a sensible number", progress)
         decision = self._decision(found, state, observation, balls, horizon, people.age)
@@ -159,6 +169,15 @@ class Monitor:
             slow = self._zoning.jogging(ruling.slowest, chain, self._fixed, self._jog_speed)
             decision = decision._replace(limit=min(decision.limit, slow))
         return _zoned(decision, ruling)
+
+    def _measured(self, motion: Motion | None, state: RobotState) -> tuple[Brakes, float]:
+        """The brakes, with what the stopping table says of the motion, and the largest rate it covers.
+
+        Raises StoppingError if the table does not cover load or extension."""
+        if self._stopping is None or motion is None:
+            return self._brakes, 1.0
+        stops = self._stopping.along(motion, state.held.mass if state.held is not None else 0.0)
+        return self._brakes._replace(measured=stops.rows), stops.top
 
     def warm_up(self) -> None:
         """Load the compiled kernels with a made-up cycle."""
@@ -170,7 +189,7 @@ class Monitor:
         course = Course(0.0, 0.5, 0.0, 0.1, 0.01, 1.0)
         self._q[:] = rest
         scratch = self._scratch[len(self._model.chain.owner) - self._fixed]
-        self._along(balls, self._model.chain, course, path, people, self._open, scratch)
+        self._along(balls, self._model.chain, course, path, self._brakes, people, self._open, scratch)
         if self._zoning is not None:
             self._zoning.warm_up(self._fixed)
         search.stand(balls, self._model.chain, self._fixed, self._q, scratch.singles, scratch.doubles, scratch.near)
@@ -179,12 +198,12 @@ class Monitor:
         blind_limit(self._model.chain, self._fixed, self._q, jog, people, scratch.near)
 
     def _along(
-        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, people: People, terrain: Terrain,
-        scratch: Scratch,
+        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, brakes: Brakes, people: People,
+        terrain: Terrain, scratch: Scratch,
     ) -> Finding:  # fmt: skip
         """On the accepted path."""
         return search.decide(
-            balls, chain, self._fixed, self._q, course, path, self._brakes, people, terrain,
+            balls, chain, self._fixed, self._q, course, path, brakes, people, terrain,
             scratch.singles, scratch.doubles,
         )  # fmt: skip
 
@@ -199,7 +218,8 @@ class Monitor:
         if state.mode != "manual" or not found.sound:
             return found
         speed = np.maximum(np.abs(state.dq), np.abs(state.dq_commanded))
-        jog = Jogging(speed, self._jog_speed, self._jog_acceleration, horizon, obeyed, self._brakes.tick)
+        longest = self._stopping.longest if self._stopping is not None else 0.0
+        jog = Jogging(speed, self._jog_speed, self._jog_acceleration, horizon, obeyed, self._brakes.tick, longest)
         return found._replace(limit=blind_limit(chain, self._fixed, self._q, jog, people, scratch.near))
 
     def _decision(

@@ -23,7 +23,7 @@ from robots.model import RobotModel
 from robots.motion import Motion
 from robots.rates import RateLimits
 from safety import reach_search
-from safety.braking import Course
+from safety.braking import Brakes, Course
 from safety.clamping import Fixed
 from safety.config import SafetyConfig
 from safety.contact import ContactLimits
@@ -33,6 +33,7 @@ from safety.reach_kernels import ACCELERATION, BODY, CAPSULE, SPREAD
 from safety.reach_search import Reached
 from safety.search import Finding, People
 from safety.stations import Path
+from safety.stopping import Stopping
 
 F64 = NDArray[np.float64]
 MAX_BODIES = 1000
@@ -79,10 +80,10 @@ class Reach(Monitor):
 
     def __init__(
         self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
-        fixed: Fixed | None = None,
+        fixed: Fixed | None = None, stopping: Stopping | None = None,
     ) -> None:  # fmt: skip
         """As `Monitor`."""
-        super().__init__(config, model, limits, contact, fixed)
+        super().__init__(config, model, limits, contact, fixed, stopping)
         self._bodies = NOBODY
         self._reached: Reached | None = None
 
@@ -108,11 +109,11 @@ class Reach(Monitor):
         return self._with_bodies(decision, state)
 
     def _along(
-        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, people: People, terrain: Terrain,
-        scratch: Scratch,
+        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, brakes: Brakes, people: People,
+        terrain: Terrain, scratch: Scratch,
     ) -> Finding:  # fmt: skip
         self._reached = reach_search.decide(
-            balls, chain, self._fixed, self._q, course, path, self._brakes, people, terrain, self._bodies,
+            balls, chain, self._fixed, self._q, course, path, brakes, people, terrain, self._bodies,
             scratch.singles, scratch.doubles,
         )  # fmt: skip
         return self._reached.found

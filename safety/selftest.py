@@ -52,8 +52,17 @@ class SelfTest:
         self._due = -math.inf
         self.complete = False
         """Every link has been tried once."""
+        self._passed = -1.0
         self.failed = ""
         """What went wrong; it stays until the supervisor is started again."""
+
+    @property
+    def passed_at(self) -> float:
+        """When the newest test was passed, s; -1 before every link has been tried, and after a test has failed.
+
+        It stands on every lease: a robot node that is told to demands a young one, so that a test that does not run,
+        or whose result goes nowhere, stops the arm from outside the supervisor."""
+        return self._passed if self.complete and not self.failed else -1.0
 
     def due(self, now: float) -> int:
         """How many links are to be tried now."""
@@ -83,6 +92,6 @@ class SelfTest:
             )
             return False
         self._next += 1
-        self._due = now + PERIOD
+        self._due, self._passed = now + PERIOD, now
         self.complete = self.complete or self._next >= len(self._arm.names)
         return True

@@ -14,6 +14,7 @@ from safety.config import SafetyConfig
 from safety.contract import SUPERVISOR, SafetyStatus
 from safety.methods import AnyMonitor
 from safety.monitor import Decision, Monitor, refuse
+from safety.reaction import ReactionWatch
 from safety.selftest import SelfTest
 
 LEAST_LIMIT = 0.02
@@ -52,10 +53,11 @@ class SupervisorCore:
         self._fingerprint = fingerprint
         self._boot = boot
         self._simulation_only = simulation_only
-        self._selftest = selftest
+        self.selftest = selftest
         self._observation: Observation | None = None
         self._state: RobotState | None = None
         self._motion: Motion | None = None
+        self.reaction = ReactionWatch(config.reaction)
         self._seq = 0
         self._stopped = False
         self._clear_since = math.nan
@@ -87,11 +89,13 @@ class SupervisorCore:
             self._observation = observation
         if state is not None:
             self._state = state
+        o = self._observation
+        self.reaction.take(now, observation, o.oldest_exposure if o is not None else math.nan)
         events: list[tuple[str, dict[str, object]]] = []
         decision, restartable = self._judge(now, self._observation)
         if decision.required >= 0.0 and not self._tested(now, events):
-            assert self._selftest is not None
-            decision, restartable = refuse(self._selftest.failed, decision.progress_from), False
+            assert self.selftest is not None
+            decision, restartable = refuse(self.selftest.failed, decision.progress_from), False
         restartable = restartable and not self._refused_for_long(now, decision)
         limit, reason = self._restart_rule(now, decision, events)
         self._seq += 1
@@ -130,7 +134,7 @@ class SupervisorCore:
 
     def _tested(self, now: float, events: list[tuple[str, dict[str, object]]]) -> bool:
         """Try the phantoms that are due; False once one was not seen."""
-        test, o, s = self._selftest, self._observation, self._state
+        test, o, s = self.selftest, self._observation, self._state
         if test is None or o is None or s is None:
             return True
         before = test.complete
@@ -154,7 +158,8 @@ class SupervisorCore:
         if not o.t <= now + CLOCK_SLACK:
             return refuse("the observation's time lies in the future", s.progress), False
         if age > self._config.reaction.lease_validity:
-            return refuse(f"camera data is {age * 1e3:.0f} ms old", s.progress), age <= DEAD_AFTER
+            why = f"camera data is {age * 1e3:.0f} ms old ({self.reaction.over})"
+            return refuse(why, s.progress), age <= DEAD_AFTER
         if not o.healthy:
             only_late = all(c.ok or c.reason == "late" for c in o.cameras) and o.confirmed_clear
             return refuse(o.reason, s.progress), only_late
@@ -211,6 +216,7 @@ class SupervisorCore:
             reason=reason,
             restartable=restartable,
             fingerprint=self._fingerprint,
+            tested_at=self.selftest.passed_at if self.selftest is not None else -1.0,
         )
 
     def _status(self, now: float, limit: float, reason: str, d: Decision) -> SafetyStatus:
@@ -230,4 +236,6 @@ class SupervisorCore:
             cycle_time=0.0,
             fingerprint=self._fingerprint,
             simulation_only=self._simulation_only,
+            reaction=dict(self.reaction.now),
+            reaction_exceeded=self.reaction.lasting(now),
         )

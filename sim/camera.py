@@ -184,6 +184,16 @@ class TwinCamera:
         if twice < o.repeat:
             self._waiting.append((delivered + 0.5 * period, frame))
 
+    def knock(self, shift: tuple[float, float, float]) -> None:
+        """Shift the camera in its own frame by `shift` (m): what it sees changes, what it says of itself does not."""
+        pose = self._view.pose.copy()
+        pose[:3, 3] += pose[:3, :3] @ np.asarray(shift, float)
+        self._view = self._view._replace(pose=pose)
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+            self._open()
+
     def close(self) -> None:
         """Free the renderer. Idempotent."""
         if self._renderer is not None:

@@ -47,6 +47,8 @@ FAULTS = (
     "drives_silent",
     "state_frozen",
     "state_nan",
+    "tool_changed",
+    "payload",
     "lose_part",
     "ignore_stop",
     "ignore_vendor_stop",
@@ -106,6 +108,7 @@ class TwinNode:
         self._steps = 0
         self._seq = 0
         self._inputs = dict.fromkeys(INPUTS, False)
+        self._tool: str | None = robot.get("tool")
         self._faults: dict[str, float] = {}
         self._command: DriveCommand | None = None
         self._boot: int | None = None
@@ -252,6 +255,7 @@ class TwinNode:
                     safeguard=self._inputs["safeguard"],
                     fault=self.drives.fault,
                     enabling_device=self._inputs["enabling_device"],
+                    tool="" if "tool_changed" in self._faults else self._tool,
                 ),
                 self.drives.watchdog_tripped,
             )
@@ -356,6 +360,10 @@ class TwinNode:
             if on and not (float(fault.value).is_integer() and fault.value <= dof):
                 return f"joint_stuck takes the number of a joint, 1 to {dof}, or 0"
             self.world.stick_joint(int(fault.value) - 1 if on else None)
+        elif fault.name == "payload":
+            if not 0.0 <= fault.value <= 50.0:
+                return "payload takes a mass from 0 to 50 kg"
+            self.world.set_payload(float(fault.value))
         elif fault.name == "lose_part":
             return "" if self.world.lose_part() else "no part is held"
         elif fault.name == "ignore_stop":

@@ -81,6 +81,7 @@ class World:
         self._grip_force = 20.0
         self._finger_speed = 0.05
         self._stuck: dict[int, float] = {}
+        self._hand_mass: float | None = None
         self._steps = 0
         self._reading = self._measure()
 
@@ -140,6 +141,12 @@ class World:
         for index in range(-1, self._joint_count()):
             p.changeDynamics(self.body, index, linearDamping=0.0, angularDamping=0.0, physicsClientId=client)
         self._mask_neighbours()
+
+    def set_payload(self, mass: float) -> None:
+        """Mount a mass (kg) besides the tool on the hand, 0 to take it off."""
+        if self._hand_mass is None:
+            self._hand_mass = float(p.getDynamicsInfo(self.body, self._hand, physicsClientId=self._client)[0])
+        p.changeDynamics(self.body, self._hand, mass=self._hand_mass + mass, physicsClientId=self._client)
 
     def _mask_neighbours(self) -> None:
         """The base touches the table it stands on; that contact carries no information."""

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cell.cli import BAD_INPUT, FAILED, OK
 from cell.commands.files import read_both
 from cell.launch import Progress, RunResult, run_live, run_lockstep, up
+from cell.observer import TICK, USED
 from cell.options import RunOptions
 from cell.report import Moment, draw_timeline, table_of
 from cell.summary import RunSummary, write_summary
 from cell.yamlfile import FileErrors
 from recipes.formula import parse_settings
+from safety.reaction import budgets
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,6 +66,27 @@ def bring_up(options: RunOptions) -> int:
     return OK
 
 
+def _worst_reaction(result: RunResult) -> float | None:
+    """Worst measured reaction time, s; None if the arm never moved."""
+    parts = result.observer.parts
+    if USED not in parts:
+        return None
+    return round(parts[USED].worst + parts[TICK].worst + result.session.safety.reaction.drive_delay, 4)
+
+
+def _reaction_parts(result: RunResult) -> dict[str, dict[str, float]]:
+    """What was measured of each part, beside its budget."""
+    reaction = result.session.safety.reaction
+    limits = {**budgets(reaction), USED: reaction.lease_validity, TICK: reaction.tick}
+    return {
+        name: {
+            "budget_s": round(limits[name], 4), "p50_s": round(part.quantile(0.5), 4),
+            "p99_s": round(part.quantile(0.99), 4), "worst_s": round(part.worst, 4),
+        }
+        for name, part in sorted(result.observer.parts.items()) if name in limits
+    }  # fmt: skip
+
+
 def sum_up(result: RunResult, options: RunOptions) -> RunSummary:
     """Return the summary of a run; its picture and its JSON are in the run's folder."""
     observer, status, referee = result.observer, result.operator.status, result.referee
@@ -92,6 +115,9 @@ def sum_up(result: RunResult, options: RunOptions) -> RunSummary:
         protective_stops=observer.protective_stops,
         time_slowed_s=observer.time_slowed,
         time_stopped_s=observer.time_stopped,
+        reaction_time_s=result.session.safety.reaction.total,
+        reaction_worst_s=_worst_reaction(result),
+        reaction_parts=_reaction_parts(result),
         seed=options.seed,
         fingerprint=status.fingerprint if status is not None else "",
         digest=observer.digest,

@@ -40,8 +40,8 @@ class Message(Strict):
     """Field -> added to it; a list grows in every element."""
     floats: dict[str, Any] = {}
     """Bytes field of float32 -> `{at: index, value: v}`; `{cut: n}` drops n bytes; `{repeat: n}` repeats the whole."""
-    depth: Literal["covered", "invalid", "dead", "flat", "moved"] | None = None
-    """The picture of a frame: a hand on the lens, 60 % of it invalid, all of it invalid, one value, camera moved."""
+    depth: Literal["covered", "invalid", "dead", "flat"] | None = None
+    """The picture of a frame: a hand on the lens, 60 % of it invalid, all of it invalid, one value."""
     sign: bool = False
     """A changed lease is signed again with the session's key: a defect of the issuer instead of a forger."""
     extra: bool = False
@@ -62,11 +62,15 @@ class Process(Strict):
     """What happens to a node."""
 
     name: Annotated[str, Field(min_length=1)]
-    do: Literal["kill", "pause", "slow", "clock", "restart", "disk_full", "monitor_stuck", "monitor_blind"]
+    do: Literal[
+        "kill", "pause", "slow", "clock", "restart", "disk_full", "monitor_stuck", "monitor_blind", "self_test_off",
+        "camera_moved",
+    ]  # fmt: skip
     """kill: it never runs again; pause: not while the fault lasts; slow: every 40th time; clock: its clock is off by
     `by` s; restart: a new one starts at once; disk_full: no file of the
     process can grow; monitor_stuck: the monitor goes on giving its last answer; monitor_blind: it knows nothing of the
-    arm's last link."""
+    arm's last link; self_test_off: the supervisor's self-test is never due; camera_moved: the twin's camera is shifted
+    sideways by `by` m and goes on reporting its old place."""
     by: Annotated[float, Field(ge=-10.0, le=10.0)] = 0.0
 
 

@@ -14,8 +14,6 @@ from cell.faults.catalogue import Message
 from robots.contract import SpeedLease
 from robots.leases import sign_lease
 
-MOVED_CAMERA = 0.02
-"""How far a moved camera is moved, m: along its axis, where every depth changes by as much."""
 NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -91,10 +89,8 @@ class MessageFault:
             depth[self._rng.random(depth.size) < 0.6] = 0
         elif self._fault.depth == "dead":
             depth[:] = 0
-        elif self._fault.depth == "flat":
-            depth[:] = 1500
         else:
-            depth[depth > 0] += round(MOVED_CAMERA * 1000)
+            depth[:] = 1500
         return msgspec.structs.replace(body, depth=depth.tobytes())
 
 

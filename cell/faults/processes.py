@@ -19,7 +19,7 @@ from safety.monitor import Decision
 
 BLIND = 0.05
 """m."""
-STEPPING = ("disk_full", "monitor_stuck", "monitor_blind")
+STEPPING = ("disk_full", "monitor_stuck", "monitor_blind", "self_test_off", "camera_moved")
 """Faults with which a node goes on running."""
 SLOW = 40
 """A slow node runs so many times more rarely."""
@@ -80,9 +80,7 @@ class FaultyNode:
             self.node.step(now)
         elif fault.do == "clock":
             self.node.step(now + fault.by)
-        elif fault.do in ("disk_full", "monitor_stuck", "monitor_blind") or (
-            fault.do == "slow" and self._count % SLOW == 0
-        ):
+        elif fault.do in STEPPING or (fault.do == "slow" and self._count % SLOW == 0):
             self.node.step(now)
 
     def fail(self, fault: Process) -> None:
@@ -96,6 +94,8 @@ class FaultyNode:
             supervisor: Any = self.node
             kind = StuckMonitor if fault.do == "monitor_stuck" else BlindMonitor
             supervisor.core.monitor = kind(supervisor.core.monitor)
+        if fault.do in ("self_test_off", "camera_moved"):
+            self._tamper(fault, True)
         if fault.do == "disk_full":
             self._files = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, self._files[1]))
@@ -108,8 +108,19 @@ class FaultyNode:
         if fault is not None and fault.do in ("monitor_stuck", "monitor_blind"):
             supervisor: Any = self.node
             supervisor.core.monitor = supervisor.core.monitor.monitor
+        if fault is not None and fault.do in ("self_test_off", "camera_moved"):
+            self._tamper(fault, False)
         if fault is not None and fault.do == "disk_full":
             resource.setrlimit(resource.RLIMIT_FSIZE, self._files)
+
+    def _tamper(self, fault: Process, on: bool) -> None:
+        node: Any = self.node
+        if fault.do == "camera_moved":
+            node.camera.knock((fault.by if on else -fault.by, 0.0, 0.0))
+        elif on:
+            node.core.selftest.due = lambda now: 0
+        else:
+            del node.core.selftest.due
 
     def close(self) -> None:
         """End a fault of the whole process, and the node."""

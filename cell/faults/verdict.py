@@ -17,6 +17,8 @@ LAG = 0.06
 """The measured joints come to rest so long after the commanded ones, s (the twin's drives; measured)."""
 FASTER = 0.05
 """Other pictures give slightly other limits: what the noise of a picture is worth as a rate."""
+SLOW = 1.0
+"""A fault that may go unnoticed for longer, s: the arm may end a motion before, and is judged by its last stop."""
 STANDS_FOR = 0.02
 """The arm stands if it does so for so long, s."""
 
@@ -46,7 +48,7 @@ def judge(fault: Fault, trace: Trace, reference: Trace, session: Session) -> Ver
     """Compare what happened with what the row expects and with the run without a fault."""
     problems: list[str] = []
     end = trace.injected + (0.0 if fault.lasts is None else fault.lasts)
-    stood = _standstill(trace.moments)
+    stood = _last_standstill(trace.moments) if fault.detect > SLOW else _standstill(trace.moments)
     bound = _bound(fault, trace, session)
     last = trace.moments[-1]
     latched = [code for code in trace.codes if code in fault.codes]
@@ -92,6 +94,14 @@ def _standstill(moments: list[Moment]) -> tuple[float, float] | None:
     if since is not None and moments[-1].t - since >= STANDS_FOR:
         return since, moments[-1].t
     return None
+
+
+def _last_standstill(moments: list[Moment]) -> tuple[float, float] | None:
+    """From when on the arm stood to the end; None if it did not."""
+    last = max((n for n, m in enumerate(moments) if m.speed > STANDS), default=-1)
+    if last + 1 >= len(moments):
+        return None
+    return moments[last + 1].t, moments[-1].t
 
 
 def _bound(fault: Fault, trace: Trace, session: Session) -> float:

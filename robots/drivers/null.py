@@ -34,6 +34,8 @@ class NullFaults(msgspec.Struct):
     """This many further setpoints are lost."""
     fault: str = ""
     """Vendor fault, until `recover`."""
+    tool: str | None = None
+    """What the drives report as their tool; None: they cannot tell."""
     refuse: bool = False
     """Every command raises DriverError."""
 
@@ -102,6 +104,7 @@ class NullDriver:
             self.safeguard,
             self.faults.fault,
             self.enabling_device,
+            self.faults.tool,
         )
         self._history.append(state)
         if self.faults.frozen:

@@ -107,4 +107,4 @@ def test_timeline_and_summary(tmp_path: Path) -> None:
     write_summary(tmp_path / "a" / "s.json", summary)
     assert '"outcome": "Complete"' in (tmp_path / "a" / "s.json").read_text()
     table = table_of(summary)
-    assert table.row_count == 12
+    assert table.row_count == 13

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cell.alarms import load_definitions
 from cell.contract import LedgerStatus
 from cell.watch import GRACE, Seen, blocked, conditions
-from perception.contract import Observation
+from perception.contract import MOVED, CameraHealth, Observation
 from robots.contract import RobotState
 from safety.contract import SafetyStatus, SeparationTerms
 
@@ -90,3 +91,29 @@ def test_blocked_means_a_supervisor_and_no_motion(limit: float, rate: float, by:
     assert not blocked(msgspec.structs.replace(state, motion_id=""), frozenset({"supervisor"}))
     assert not blocked(msgspec.structs.replace(state, fault="lease_lost"), frozenset({"supervisor"}))
     assert not blocked(None, frozenset({"supervisor"}))
+
+
+@pytest.mark.requirement("SAF-22")
+def test_a_part_of_the_reaction_time_over_its_budget_is_an_alarm_that_stops_nothing_by_itself() -> None:
+    found = seen(100.0)
+    text = "exposure to observation 84 ms, 33 ms more than configured"
+    found.take_status(msgspec.structs.replace(STATUS, reaction_exceeded=text), 1, 100.0)
+    assert ("reaction_exceeded", True, text) in list(conditions(found, 100.1))
+    assert load_definitions()["reaction_exceeded"].reaction == "none"
+
+
+@pytest.mark.requirement("PER-08")
+def test_a_moved_camera_is_an_alarm_of_its_own() -> None:
+    def camera(name: str, reason: str) -> CameraHealth:
+        return CameraHealth(name, not reason, reason, 0.0, 1.0, 0)
+
+    def codes(*cameras: CameraHealth) -> set[str]:
+        found = seen(100.0)
+        found.take_observation(msgspec.structs.replace(OBSERVATION, healthy=False, cameras=list(cameras)), 100.0)
+        found.observation_at = 100.3
+        return present(found, 100.3) & {"camera_moved", "camera_fault"}
+
+    assert codes(camera("a", MOVED + "the fixed scene appears 20 mm off"), camera("b", "")) == {"camera_moved"}
+    assert codes(camera("a", MOVED + "x"), camera("b", "dead")) == {"camera_moved", "camera_fault"}
+    assert codes(camera("a", ""), camera("b", "dead")) == {"camera_fault"}
+    assert codes() == {"camera_fault"}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robots.contract import SpeedLease, topic_lease
-from robots.leases import LeaseKeeper, LeaseRules, sign_lease, verify_lease
+from robots.leases import HELD_UP, LeaseKeeper, LeaseRules, sign_lease, verify_lease
 from tests.robots.bench import KEY, PRINT, VALIDITY, Bench
 
 RULES = LeaseRules(("supervisor",), PRINT, KEY, validity=VALIDITY)
@@ -45,6 +45,34 @@ def test_a_good_lease_permits_what_it_says() -> None:
     k = keeper()
     assert k.offer(lease(), 10.0, 100) == ""
     assert k.permission(10.0, "m1", 0.5, 100) == (0.7, "person", False, False)
+
+
+@pytest.mark.requirement("SAF-20")
+@given(st.floats(allow_nan=True, allow_infinity=True) | st.floats(9.0, 10.6))
+def test_without_a_young_self_test_a_lease_permits_nothing(tested_at: float) -> None:
+    rules = LeaseRules(("supervisor", "second_channel"), PRINT, KEY, validity=VALIDITY, tested=("supervisor",))
+    k = LeaseKeeper("supervisor", rules, 250.0)
+    assert k.offer(lease(tested_at=tested_at), 10.0, 100) == ""
+    permission = k.permission(10.0, "m1", 0.5, 100)
+    if 9.5 <= tested_at <= 10.0 + HELD_UP:
+        assert permission == (0.7, "person", False, False) and k.alive(10.0) == ""
+    else:
+        assert permission.limit == 0.0 and "self-test" in permission.reason
+        assert permission.latch != permission.missing == (tested_at > 10.0)
+        assert "self-test" in k.alive(10.0)
+
+
+def test_a_self_test_is_demanded_of_issuers_only() -> None:
+    with pytest.raises(ValueError, match="self-test"):
+        LeaseRules(("supervisor",), PRINT, KEY, tested=("somebody",))
+    with pytest.raises(ValueError, match="tick"):
+        LeaseRules(("supervisor",), PRINT, KEY, tick=math.nan)
+    with pytest.raises(ValueError, match="test_age"):
+        LeaseRules(("supervisor",), PRINT, KEY, test_age=math.nan)
+    k = LeaseKeeper("second_channel", LeaseRules(("supervisor", "second_channel"), PRINT, KEY, validity=VALIDITY,
+                                                 tested=("supervisor",)), 250.0)  # fmt: skip
+    assert k.offer(lease(issuer="second_channel"), 10.0, 100) == ""
+    assert k.permission(10.0, "m1", 0.5, 100).limit == 0.7
 
 
 @pytest.mark.requirement("ROB-01")

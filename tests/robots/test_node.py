@@ -167,6 +167,26 @@ def test_driver_faults_stop_the_arm_call_the_vendor_and_latch(name: str, inject:
     assert b.ask(b.client.move(again, b.now)).verdict == "rejected"
 
 
+@pytest.mark.requirement("ROB-20")
+@pytest.mark.parametrize("tool", ["", "vacuum_cup"])
+def test_another_tool_than_the_cell_files_stops_the_arm_on_its_path(tool: str) -> None:
+    b = Bench()
+    b.driver.faults.tool = b.model.tool_name
+    request = b.start(2.0, until=0.4)
+    assert not b.state.fault
+    b.driver.faults.tool = tool
+    b.brake()
+    b.run(0.1)
+    assert fault_codes(b) == ["tool_changed"] and not b.driver.stops
+    assert b.status(request).verdict == "failed"
+    again = plan_ptp(b.model, b.model.home, b.model.home + 0.1, motion_id="m2")
+    assert b.ask(b.client.move(again, b.now)).verdict == "rejected"
+    assert "tool" in b.ask(b.client.clear_fault("Ann", b.now)).reason
+    b.driver.faults.tool = b.model.tool_name
+    b.run(0.1)
+    assert b.ask(b.client.clear_fault("Ann", b.now)).verdict == "done"
+
+
 @pytest.mark.requirement("ROB-06")
 def test_a_running_away_arm_is_stopped_with_category_0() -> None:
     b = Bench(tracking_tolerance=0.5)

@@ -66,9 +66,23 @@ def test_a_sound_monitor_passes_and_the_live_answer_stays_what_it_was() -> None:
         now = 10.0 + 0.008 * n
         people = PERSON if n > 150 else NOBODY
         one, two = (c.step(now, seen(now, people), arm(m, now, 0.5)) for c in (tested, plain))
-        assert one.lease == two.lease
+        assert msgspec.structs.replace(one.lease, tested_at=-1.0) == two.lease
+        assert 0.0 <= now - one.lease.tested_at < PERIOD + 0.008 and two.lease.tested_at == -1.0
         kinds += [kind for kind, _ in one.events]
     assert kinds.count("safety.self_test_passed") == 1
+
+
+@pytest.mark.requirement("SAF-20")
+def test_a_test_that_is_not_run_or_failed_leaves_no_young_time_on_the_lease() -> None:
+    m = motion(0)
+    suppressed = core(m, Changed())
+    assert suppressed.selftest is not None
+    first = suppressed.step(10.0, seen(10.0, NOBODY), arm(m, 10.0, 0.0)).lease
+    suppressed.selftest.due = lambda now: 0  # type: ignore[method-assign]
+    later = suppressed.step(11.0, seen(11.0, NOBODY), arm(m, 11.0, 0.0)).lease
+    assert first.tested_at == later.tested_at == 10.0
+    failed = core(m, Changed(lost=LINKS[-1])).step(10.0, seen(10.0, NOBODY), arm(m, 10.0, 0.0)).lease
+    assert failed.tested_at == -1.0
 
 
 @pytest.mark.requirement("SAF-07")

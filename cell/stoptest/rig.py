@@ -1,0 +1,218 @@
+"""The robot node, a driver and, for the twin, its world, with a supervisor of the test's own: nothing else runs.
+
+The arm is stopped as it is in operation: a lease with the limit 0 arrives at the robot node, which brakes on the path.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell.bus.inprocess import Hub
+from cell.bus.ports import Node
+from cell.clock import Clock, RealClock, SimulatedClock
+from cell.config import LoadedCell
+from cell.session import ARM, WORLD, entry_point
+from robots.client import RobotClient
+from robots.contract import RobotState, SpeedLease, topic_lease
+from robots.leases import LeaseRules, sign_lease
+from robots.motion import Motion
+from robots.node import RobotNode
+from robots.watch import STANDING_SPEED
+
+ISSUER = "stop_test"
+VALIDITY = 0.2
+"""Of the test's leases, s: an arm whose test is held up for longer stops."""
+STANDS_FOR = 0.04
+"""The arm stands if no joint was measured moving for so long, s; it stood from the beginning of that time."""
+PATIENCE = 30.0
+"""Longest time for anything the test waits for, s."""
+AT_HOME = 0.01
+"""rad."""
+CALM = 0.1
+"""The arm stands for so long before a sweep, s."""
+
+
+class RigError(Exception):
+    """The arm did not do what the test needs; the text says what and what to do."""
+
+
+class Stopped(NamedTuple):
+    """One stop."""
+
+    speed: float
+    """Of the joint at the command, rad/s."""
+    extension: float
+    """m."""
+    time: float
+    """s."""
+    angle: float
+    """rad."""
+
+
+class Rig:
+    """One arm under test. Not thread safe. `close` stops the drives."""
+
+    def __init__(self, cell: LoadedCell, driver_name: str, world: bool) -> None:
+        """`world`: run the cell's twin in this process on simulated time. Raises what driver and world raise."""
+        config = cell.config
+        self.model = cell.model()
+        self._hub = Hub()
+        self._clock: Clock = SimulatedClock() if world else RealClock()
+        self._nodes: list[Node] = []
+        if world and config.world is not None:
+            robot = config.robot.model_dump(mode="json")
+            robot["home_deg"] = [float(v) for v in np.degrees(cell.home())]
+            factory = entry_point("cell.worlds", config.world.driver)
+            options = dict(config.world.options)
+            self._nodes.append(factory(self._hub.ports(WORLD), config.workcell, robot, options, None, 1, now=0.0))
+        ports = self._hub.ports(ARM)
+        driver = entry_point("cell.robot_drivers", driver_name)(dict(config.robot.options), self.model.dof, ports)
+        self._key, self._print = secrets.token_bytes(32), "stop test"
+        rules = LeaseRules((ISSUER,), self._print, self._key, validity=VALIDITY)
+        self.node = RobotNode(ports, config.robot, self.model, driver, rules)
+        self._nodes.append(self.node)
+        self._leases = self._hub.ports(ISSUER).publisher(topic_lease(ISSUER), SpeedLease)
+        self.client = RobotClient(self._hub.ports("controller"), "controller", "stop-test")
+        self._twin = self._hub.ports("load").requester("twin.requests", "stop-test") if world else None
+        self.limit = 0.0
+        self._seq = 0
+        self._tick = 0
+        self._began = self._clock.now()
+        self.now = self._began
+
+    def prepare(self, load: float) -> None:
+        """Compile, connect, and attach the load (twin only). Raises RigError."""
+        for node in self._nodes:
+            node.warm_up()  # type: ignore[attr-defined]
+        self._began = self.now = self._clock.now()
+        self.until(lambda: self.client.connected and self.node.published is not None, "the drives did not answer")
+        if self._twin is not None:
+            self._twin.request({"type": "twin_fault", "name": "payload", "value": load}, self.now)
+            self._run(0.2)
+            replies = [reply for reply in self._twin.replies() if reply.verdict == "rejected"]
+            if replies:
+                raise RigError(f"the twin does not carry {load:g} kg: {replies[0].reason}")
+
+    def start_at(self, home: NDArray[np.float64]) -> None:
+        """See that the arm stands at its rest pose, from where all ways were planned. Raises RigError."""
+        off = float(np.abs(np.array(self.state.q) - home).max())
+        if not off <= AT_HOME:
+            raise RigError(f"a joint is {math.degrees(off):.1f} degrees off the rest pose: move the arm there first")
+
+    @property
+    def state(self) -> RobotState:
+        """Newest state of the arm."""
+        state = self.node.published
+        if state is None:
+            raise RigError("the robot node has no state yet")
+        return state
+
+    def step(self) -> None:
+        """One tick of the robot node."""
+        self._tick += 1
+        t = self._began + self._tick * self.node.period
+        if isinstance(self._clock, SimulatedClock):
+            self._clock.advance_to(t)
+        else:
+            time.sleep(max(0.0, t - self._clock.now()))
+        self.now = self._clock.now()
+        self.client.poll(self.now)
+        self._permit()
+        for node in self._nodes:
+            node.step(self.now)
+        if self.state_or_none is not None and self.state.fault:
+            raise RigError(f"the arm stopped for a fault: {self.state.fault_text}")
+
+    @property
+    def state_or_none(self) -> RobotState | None:
+        """As `state`, None before the first one."""
+        return self.node.published
+
+    def _permit(self) -> None:
+        state = self.state_or_none
+        self._seq += 1
+        exposure = self.now - 0.01
+        lease = SpeedLease(
+            ISSUER, 1, self._seq, self.limit, state.motion_id if state is not None else "", 0.0, 1e6,
+            state.seq if state is not None else 0, exposure, exposure + VALIDITY, "stop test", True, self._print,
+        )  # fmt: skip
+        self._leases.send(sign_lease(lease, self._key), self.now)
+
+    def _run(self, seconds: float) -> None:
+        for _ in range(max(1, round(seconds / self.node.period))):
+            self.step()
+
+    def until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        """Step until something holds. Raises RigError after PATIENCE."""
+        end = self.now + PATIENCE
+        while not condition():
+            self.step()
+            if self.now > end:
+                raise RigError(f"{otherwise} within {PATIENCE:.0f} s")
+
+    def go(self, motion: Motion, at: float | None = None) -> None:
+        """Start a motion and let it run: to its end, or until the nominal time `at`. Raises RigError."""
+        self.limit = 1.0
+        request = self.client.move(motion, self.now)
+        while True:
+            self.step()
+            status = self.client.status(request)
+            if status.verdict in ("rejected", "failed"):
+                raise RigError(f"the robot node refused a motion: {status.reason}")
+            if status.verdict == "done":
+                return
+            if at is not None and self.state.motion_id == motion.motion_id and self.state.progress >= at:
+                return
+
+    def finish(self) -> None:
+        """Let the motion under way come to its end, and the arm to rest."""
+        self.limit = 1.0
+        self.until(lambda: not self.state.motion_id and self.state.standing, "the arm did not come to its end")
+        self._run(CALM)
+
+    def stop(self, joint: int, reached: Callable[[NDArray[np.float64]], float]) -> Stopped:
+        """Command a stop now and watch until the arm stands. `reached` gives the extension at a posture."""
+        before = self.state
+        commanded, q = self.now, np.array(before.q)
+        self.limit = 0.0
+        far, since, stood = 0.0, None, math.nan
+        end = self.now + PATIENCE
+        while math.isnan(stood):
+            self.step()
+            s = self.state
+            far = max(far, abs(s.q[joint] - before.q[joint]))
+            if not max(map(abs, s.dq)) <= STANDING_SPEED:
+                since = None
+            elif since is None:
+                since = s.t
+            elif s.t - since >= STANDS_FOR:
+                stood = since
+            if self.now > end:
+                raise RigError("the arm did not stop: switch its drives off")
+        return Stopped(abs(before.dq[joint]), reached(q), max(stood - commanded, self.node.period), far)
+
+    def settle(self) -> None:
+        """Bring the arm to rest whatever it is doing; gives up after two seconds."""
+        self.limit = 0.0
+        for _ in range(round(2.0 / self.node.period)):
+            try:
+                self.step()
+            except RigError:
+                continue
+            if self.state_or_none is None or self.state.standing:
+                return
+
+    def close(self) -> None:
+        """Let go of everything; drives of a moving arm are stopped by the node."""
+        for node in reversed(self._nodes):
+            node.close()
+
+
+__all__: list[Any] = ["ISSUER", "Rig", "RigError", "Stopped"]
