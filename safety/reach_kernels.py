@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell.compiled import njit
-from safety.braking import Brakes, Course, Falls, rising, stop
+from safety.braking import Brakes, Course, Falls, measured_stop, rising, stop
 from safety.kernels import PIECES, Sweep
 from safety.search import Bound, People, Stop, needed
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW
@@ -87,7 +87,7 @@ def fill_stages(course: Course, falls: Falls, brakes: Brakes, stages: Stages) ->
     tick, delay = brakes.tick, brakes.delay
     expiry = math.ceil(max(0.0, course.horizon - delay) / tick - 1e-9)
     over = max(tick * math.ceil(course.horizon / tick - 1e-9), expiry * tick + delay)
-    steep = Brakes(max(brakes.up, course.slope), brakes.down, brakes.jerk, tick, delay)
+    steep = Brakes(max(brakes.up, course.slope), brakes.down, brakes.jerk, tick, delay, brakes.measured)
     place = course.progress + most_ahead(course, expiry * tick, brakes)
     turn = steep.up * steep.up / (2.0 * brakes.jerk)
     since, last = 0.0, 0
@@ -99,8 +99,10 @@ def fill_stages(course: Course, falls: Falls, brakes: Brakes, stages: Stages) ->
             if course.progress > 0.0:
                 # still moving: the rate when the lease expired, and what its slope could add, was above this
                 level = (k - BEFORE) / (INTERVALS - BEFORE) - turn
-            rate, slope = rising((k + 1 - BEFORE) / (INTERVALS - BEFORE), steep)
+            peak = (k + 1 - BEFORE) / (INTERVALS - BEFORE)
+            rate, slope = rising(peak, steep)
             time, end = stop(place, rate, slope, falls, brakes)
+            time = max(time, measured_stop(peak, brakes)[0])
             until = max(since, over + time if end <= course.progress + WINDOW else np.inf)
         if since >= delay and since < 10.0:
             ahead = least_ahead(course, level, expiry, math.floor((since - delay) / tick), brakes)

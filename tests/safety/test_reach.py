@@ -14,6 +14,7 @@ from cell.compiled import njit
 from robots.rates import DEFAULT_LIMITS, RateLimits
 from safety.braking import Brakes, Course, falls_ahead
 from safety.kernels import cloud_in, sweep_in, to_axis
+from safety.monitor import Monitor
 from safety.permits import Permits
 from safety.reach import Reach, bodies_of
 from safety.reach_kernels import (
@@ -32,9 +33,12 @@ from safety.search import FALLS, People, Problem, entail
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill
 from tests.safety.ramps import Start, ramps
 from tests.safety.test_monitor import CONFIG, FIXED, model, monitor, motion, observation, state_on
+from tests.safety.test_monitor import scene as around
 from tests.safety.test_monitor_limit import SCENES, SITUATIONS, case, limits_of
+from tests.safety.test_zoning import EVERYWHERE, MIXED, box, config
 
 F64 = NDArray[np.float64]
+CREEP = config(box("creep", [-3, -3, -2], [3, 3, 3], "reduced_speed", speed=0.15))
 LIMITS = np.arange(1, 65) / 64
 EACH = 12
 PITCH = 0.002
@@ -431,3 +435,31 @@ def test_bodies_are_named_in_the_reason() -> None:
     assert decision.separation < 0.0
     assert decision.reason.startswith("body 1 ")
     assert HARDEST >= 20.0
+
+
+@pytest.mark.requirement("SAF-15")
+def test_zones_hold_as_for_the_exact_monitor() -> None:
+    """Stop zones and reduced speed bound the limit alike, zones of contact permit at least as much; no bodies there."""
+    held, slowed = 0, 0
+    for which, made in (("mixed", MIXED), ("creep", CREEP), ("touch", config(EVERYWHERE))):
+        wide, exact = Reach(made, model(), DEFAULT_LIMITS), Monitor(made, model(), DEFAULT_LIMITS)
+        for seed in range(40):
+            m = motion(seed % 12)
+            rate = float(np.random.default_rng(seed).uniform())
+            state = state_on(m, (0.1 + 0.02 * seed) * m.duration, rate)
+            seen = observation(around(seed, m, state.progress, 6))
+            mine, theirs = wide.cycle(10.0, seen, state, m), exact.cycle(10.0, seen, state, m)
+            assert mine.limit >= theirs.limit, (which, seed)
+            if "stop zone" in theirs.reason:
+                assert mine.limit == 0.0
+                held += 1
+            # somebody in a far corner: what is left is the speed the zone permits, the same for both
+            corner = observation(np.array([[2.9, 2.9, -1.9, 0.01]]))
+            alone = wide.cycle(10.0, corner, state, m).limit
+            assert alone == exact.cycle(10.0, corner, state, m).limit
+            assert mine.limit <= alone or which != "creep"
+            slowed += int(alone < 1.0)
+        body = bodies_of(np.array([[9.0, 9.0, 0.0, 9.0, 9.0, 1.0, 0.1]]))
+        assert wide.cycle_among(10.0, corner, state, m, body).required == -1.0
+    assert held > 3
+    assert slowed > 10
