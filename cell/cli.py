@@ -263,8 +263,10 @@ def compare(
 ) -> None:
     """Compare methods of keeping the distance: how much time does each lose over the same visits?
 
-    A static stop zone sized by ISO 13855, ISO/TS 15066 with constant speeds, and the exact monitor, in the twin, with
-    people who come, work beside the robot and leave. Writes a picture, a table and all figures.
+    A static stop zone sized by ISO 13855, ISO/TS 15066 with constant speeds, the exact monitor, reach (no contact with
+    a moving arm), and the exact monitor with zones of contact where the cell has a X_contact_safety.yaml, in the twin,
+    with people who come, work beside the robot and leave. Each method's lease counts alone. Writes a picture, a table
+    and all figures.
 
     Example: cell compare kitting --clips ../shared/mocap --jobs 2
     """

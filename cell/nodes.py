@@ -28,11 +28,13 @@ from safety.second_node import SecondNode
 from safety.selftest import SelfTest
 from safety.stopping import Stopping, StoppingError
 from safety.supervisor import SupervisorCore
+from safety.zones import keep_out_boxes
 
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
-SELF_TESTED = ("exact", "ssm_contact")
-"""Methods whose supervisor tests itself, and whose robot node demands it."""
+SELF_TESTED = ("exact", "ssm_contact", "reach")
+"""Methods that must answer a phantom in any link with 0, and whose robot node demands the test; the others look at a
+distance or a zone alone."""
 
 
 def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1) -> Node:
@@ -166,6 +168,7 @@ def _arm(session: Session, ports: Ports) -> Node:
     from robots.node import RobotNode
 
     robot = session.cell.config.robot
+    robot = robot.model_copy(update={"keep_out": [*robot.keep_out, *keep_out_boxes(session.safety.zones)]})
     model = model_of(session)
     driver = entry_point("cell.robot_drivers", robot.driver)(dict(robot.options), model.dof, ports)
     declared = driver.info.drive_delay

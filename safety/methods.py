@@ -1,5 +1,6 @@
-"""Coarser methods of speed and separation monitoring, for comparison with the exact one: a static stop zone and the
-constant-speed form. Both leave every check of inputs to the exact monitor and replace its limit alone."""
+"""Other methods than the exact one, for comparison: a static stop zone and the constant-speed form, which are coarser,
+and `reach` (`safety.reach`), which judges contact alone. All leave every check of inputs to the exact monitor and
+replace its limit alone."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ from safety.config import SafetyConfig
 from safety.contact import ContactLimits
 from safety.monitor import Decision, Monitor
 from safety.protective_field import protective_field
+from safety.reach import Reach
 from safety.separation import Braking, allowed_speed
 from safety.stopping import Stopping
 
-Method = Literal["exact", "constant_speed", "static_zone", "ssm_contact"]
+Method = Literal["exact", "constant_speed", "static_zone", "reach", "ssm_contact"]
 """`ssm_contact` is the exact monitor with a safety configuration that has zones of contact."""
 ZONE_BRAKING = 0.35
 """Whole-arm braking time a static zone is sized with, s: the longest of the arm at full speed, as a stopping test
@@ -123,6 +125,8 @@ def build_monitor(
     contact: ContactLimits | None = None, fixed: Fixed | None = None, stopping: Stopping | None = None,
 ) -> AnyMonitor:  # fmt: skip
     """Return the monitor of a method; `reach` as in `StaticZone`, the rest as in `Monitor`."""
+    if method == "reach":
+        return Reach(config, model, limits, contact, fixed, stopping)
     exact = Monitor(config, model, limits, contact, fixed, stopping)
     if method == "static_zone":
         return StaticZone(exact, config, reach)

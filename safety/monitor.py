@@ -34,7 +34,7 @@ from safety.config import SafetyConfig
 from safety.contact import ContactLimits
 from safety.contract import SeparationTerms
 from safety.kernels import cloud_size, sweep_size
-from safety.permits import open_terrain
+from safety.permits import Terrain, open_terrain
 from safety.search import Finding, People
 from safety.separation import human_travel
 from safety.stations import STATIONS, Path
@@ -109,7 +109,7 @@ class Monitor:
         self._open = open_terrain()
         self._q = np.empty(model.dof)
         links = len(model.chain.owner) - self._fixed
-        self._scratch = {n: _Scratch(n, ROOM) for n in (links, links + 1)}
+        self._scratch = {n: Scratch(n, ROOM) for n in (links, links + 1)}
 
     def cycle(
         self, now: float, observation: Observation, state: RobotState, motion: Motion | None, ceiling: float = 1.0
@@ -158,10 +158,7 @@ class Monitor:
                 terrain = self._zoning.terrain(ruling, chain, self._fixed, state.held, motion, progress, state.mode)
             course = Course(progress, state.rate, state.rate_slope, horizon, obeyed, ceiling)
             path = Path(motion.path, motion.curvature, motion.slope_limits, motion.step)
-            found = search.decide(
-                balls, chain, self._fixed, self._q, course, path, brakes, people, terrain,
-                scratch.singles, scratch.doubles,
-            )  # fmt: skip
+            found = self._along(balls, chain, course, path, brakes, people, terrain, scratch)
             found = found if found.limit <= top else found._replace(limit=top)
         if not found.sound:
             return refuse("an occupied point is not a sensible number", progress)
@@ -192,10 +189,7 @@ class Monitor:
         course = Course(0.0, 0.5, 0.0, 0.1, 0.01, 1.0)
         self._q[:] = rest
         scratch = self._scratch[len(self._model.chain.owner) - self._fixed]
-        search.decide(
-            balls, self._model.chain, self._fixed, self._q, course, path, self._brakes, people, self._open,
-            scratch.singles, scratch.doubles,
-        )  # fmt: skip
+        self._along(balls, self._model.chain, course, path, self._brakes, people, self._open, scratch)
         if self._zoning is not None:
             self._zoning.warm_up(self._fixed)
         search.stand(balls, self._model.chain, self._fixed, self._q, scratch.singles, scratch.doubles, scratch.near)
@@ -203,9 +197,19 @@ class Monitor:
         jog = Jogging(np.zeros(dof), self._jog_speed, self._jog_acceleration, 0.1, 0.01, self._brakes.tick)
         blind_limit(self._model.chain, self._fixed, self._q, jog, people, scratch.near)
 
+    def _along(
+        self, balls: NDArray[np.float32], chain: Chain, course: Course, path: Path, brakes: Brakes, people: People,
+        terrain: Terrain, scratch: Scratch,
+    ) -> Finding:  # fmt: skip
+        """On the accepted path."""
+        return search.decide(
+            balls, chain, self._fixed, self._q, course, path, brakes, people, terrain,
+            scratch.singles, scratch.doubles,
+        )  # fmt: skip
+
     def _off_path(
         self, balls: NDArray[np.float32], chain: Chain, state: RobotState, horizon: float, obeyed: float,
-        people: People, scratch: _Scratch,
+        people: People, scratch: Scratch,
     ) -> Finding:  # fmt: skip
         """Where no motion is accepted: rate 0, but for jogging, which only manual mode knows."""
         found = search.stand(
@@ -260,7 +264,7 @@ def _zoned(decision: Decision, ruling: Ruling) -> Decision:
     return decision._replace(reason=reason)
 
 
-class _Scratch:
+class Scratch:
     """Arrays of one cycle for a number of moving links."""
 
     def __init__(self, links: int, balls: int) -> None:

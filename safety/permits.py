@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell.compiled import njit
-from safety.kernels import Sweep
+from safety.kernels import BLOCK, Sweep
 from safety.stations import LEAD, SPACING
 
 F64 = NDArray[np.float64]
@@ -152,6 +152,19 @@ def may_touch(permits: Permits, limit: float, end: int, ball: int, link: int) ->
         return False
     zone = permits.zone[ball]
     return zone >= 0 and limit <= permits.rates[zone, link, end]
+
+
+@njit(cache=True)
+def block_may_touch(permits: Permits, limit: float, end: int, first: int, link: int) -> bool:
+    """As `may_touch`, for a whole block of balls from `first` on; what fills the last block up is nobody."""
+    count = permits.zone.shape[0]
+    if count == 0:
+        return False
+    for ball in range(first, min(first + BLOCK, count)):
+        zone = permits.zone[ball]
+        if zone < 0 or not limit <= permits.rates[zone, link, end]:
+            return False
+    return True
 
 
 @njit(cache=True)

@@ -19,7 +19,7 @@ from robots.kinematics import Chain
 from robots.motion import spline_at
 from safety.braking import Brakes, Course, Falls, above, coming_down, falls_ahead, held
 from safety.kernels import BLOCK, SLACK, Cloud, Sweep, block_bounds, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
-from safety.permits import Permits, Terrain, may_touch, permits_along, slow_enough
+from safety.permits import Permits, Terrain, block_may_touch, may_touch, permits_along, slow_enough
 from safety.separation import NEAR
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill, here
 
@@ -229,7 +229,9 @@ def search(whole: int, full: Bound, ball: int, link: int, problem: Problem) -> t
         for b in range(whole // BLOCK):
             if bound.limit == 0.0:
                 return bound, bound_ball, bound_link
-            if cloud.block[i, b] >= reach[i]:
+            if cloud.block[i, b] >= reach[i] or block_may_touch(
+                problem.permits, bound.limit, bound.farther.last + 1, b * BLOCK, i
+            ):
                 continue
             block_bounds(b, i, bound.farther.last + 1, cloud, sweep, before, least)
             for k in range(BLOCK):

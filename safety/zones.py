@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from robots.workcell import Finite, Name, Strict, Vector
+from robots.config import KeepOutBox
+from robots.workcell import Finite, Name, Pose, Strict, Vector
 from safety.contact import NO_CONTACT
 
 Array = NDArray[np.float64]
@@ -31,6 +32,8 @@ DEFAULT_SET = "default"
 LEAST_AREA = 1e-4
 """Overlaps and gaps smaller than this are rounding, m^2."""
 LEAST_HEIGHT = 1e-3
+TALL = 10.0
+"""Farther up or down no arm reaches, m."""
 Height = Annotated[float, Field(ge=-100.0, le=100.0, allow_inf_nan=False)]
 
 
@@ -339,6 +342,23 @@ def _holds(zone: Zone, point: Vector) -> bool:
 
 
 # ---------------------------------------------------------------- use
+
+
+def keep_out_boxes(config: ZoneConfig) -> list[KeepOutBox]:
+    """Return what the robot node has to keep the arm out of: the keep-out zones of all sets, at all times.
+
+    A prism counts as the upright box round it, which is larger; one without heights reaches TALL up and down.
+    """
+    boxes = []
+    for zone in config.volumes:
+        if zone.automatic != "keep_out":
+            continue
+        xs, ys = [p[0] for p in zone.outline], [p[1] for p in zone.outline]
+        low, high = max(zone.heights[0], -TALL), min(zone.heights[1], TALL)
+        edges = zip((min(xs), min(ys), low), (max(xs), max(ys), high), strict=True)
+        centre, size = zip(*((0.5 * (a + b), max(1e-3, b - a)) for a, b in edges), strict=True)
+        boxes.append(KeepOutBox(name=zone.name, size=size, pose=Pose(position=centre)))
+    return boxes
 
 
 class ZoneMap:

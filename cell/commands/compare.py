@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cell.cli import FAILED, OK, BadInput
 from cell.commands.files import find_recipe
+from cell.compare.clairvoyant import least_lost, read_batch, read_people, read_work
 from cell.compare.report import Comparison, draw, markdown, plain, table_of
 from cell.compare.runs import Job, Result, contact_file, jobs_of, run_all, run_job, working_reach
 from cell.compare.traces import recorded, scripted
@@ -19,7 +20,7 @@ from cell.launch import run_directory
 from cell.options import RunOptions
 from safety.methods import Method
 
-METHODS: list[Method] = ["static_zone", "constant_speed", "exact"]
+METHODS: list[Method] = ["static_zone", "constant_speed", "exact", "reach"]
 
 
 def run_compare(
@@ -45,7 +46,9 @@ def run_compare(
         for result in run_all(jobs, processes):
             results.append(result)
             bar.update(task, advance=1, description=f"{result.trace}, {result.method.replace('_', ' ')}")
-    comparison = Comparison(free.cycle_s, results)
+        bar.update(task, description="clairvoyant")
+        least = clairvoyant(free, results)
+    comparison = Comparison(free.cycle_s, results, least)
     draw(comparison, folder / "compare.png")
     (folder / "compare.json").write_text(json.dumps(plain(comparison), indent=2), encoding="utf-8")
     (folder / "compare.md").write_text(markdown(comparison), encoding="utf-8")
@@ -60,6 +63,16 @@ def run_compare(
             shown.print(problem, style="red", markup=False)
         shown.print(f"picture, table and data: {folder}")
     return FAILED if problems else OK
+
+
+def clairvoyant(free: Result, results: list[Result]) -> dict[str, float]:
+    """What even a clairvoyant loses on each trace, s. Empty if the run with nobody there was not finished."""
+    if free.outcome != "Complete":
+        return {}
+    flight = Path(free.folder) / "flight.mcap"
+    work, (begun, took) = read_work(flight), read_batch(flight)
+    folders = {r.trace: Path(r.folder) for r in results}
+    return {t: least_lost(work, begun, took, read_people(f / "flight.mcap")) for t, f in folders.items()}
 
 
 def _nobody(job: Job, folder: Path) -> Job:

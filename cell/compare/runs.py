@@ -17,6 +17,7 @@ from cell.launch import run_directory, run_lockstep
 from cell.options import RunOptions
 from cell.session import Session, SessionError, new_session, read_safety, session_fingerprint
 from recipes.parts import Place, place_pose
+from safety.contract import SUPERVISOR
 from safety.methods import Method
 
 TIME_LIMIT = 240.0
@@ -78,6 +79,20 @@ def jobs_of(
     return jobs
 
 
+def on_its_own(session: Session, method: Method, reach: float) -> Session:
+    """Return the session with the supervisor under a method as the only issuer of leases.
+
+    The second channel keeps S_p by the exact rule: beside it no method could permit more than that, and what one
+    permits wrongly would not be seen.
+    """
+    config = session.cell.config
+    leases = config.robot.leases.model_copy(update={"issuers": [SUPERVISOR]})
+    robot = config.robot.model_copy(update={"leases": leases})
+    cell = replace(session.cell, config=config.model_copy(update={"robot": robot}))
+    file = msgspec.structs.replace(session.file, fingerprint=session_fingerprint(cell, session.safety))
+    return replace(session, file=file, cell=cell, method=method, reach=reach)
+
+
 def run_job(job: Job) -> Result:
     """One run."""
     options = RunOptions(
@@ -87,7 +102,7 @@ def run_job(job: Job) -> Result:
     session = new_session(options, run_directory(options.runs), attended=True)
     if job.method == "ssm_contact":
         session = with_contact(session)
-    done = run_lockstep(options, session=replace(session, method=job.method, reach=job.reach))
+    done = run_lockstep(options, session=on_its_own(session, job.method, job.reach))
     status, referee, observer = done.operator.status, done.referee, done.observer
     cycles = list(status.cycle_times) if status is not None else []
     return Result(

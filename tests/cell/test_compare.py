@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cell.compare.report import Comparison, draw, markdown, plain, table_of
-from cell.compare.runs import Result, jobs_of, run_job, working_reach
+from cell.commands.compare import clairvoyant
+from cell.compare.clairvoyant import STEP, People, Work, gap, least_lost
+from cell.compare.report import SAME, Comparison, draw, markdown, plain, table_of
+from cell.compare.runs import Result, jobs_of, on_its_own, run_job, working_reach
 from cell.compare.traces import recorded, scripted
 from cell.config import load_cell
 from cell.options import RunOptions
+from cell.session import new_session
+from robots.model import RobotModel
+from robots.planning import plan_ptp
+from safety.contract import SECOND
 
 ROOT = Path(__file__).parents[2]
 KITTING = ROOT / "recipes/library/kitting.yaml"
@@ -63,6 +71,73 @@ def test_what_may_not_be_is_named(bad: Result, word: str) -> None:
     assert word in problems[0]
 
 
+def test_reach_is_judged_by_contact() -> None:
+    fine = Comparison(30.0, [result("a", "reach", 33.0, psd_violations=2)])
+    assert fine.problems() == []
+    assert plain(fine)["methods"][0]["psd_violations"] == 2
+    touched = Comparison(30.0, [result("a", "reach", 33.0, contacts_while_moving=1)])
+    assert len(touched.problems()) == 1
+    slow = Comparison(30.0, [result("a", "constant_speed", 33.0), result("a", "reach", 34.0)])
+    assert "reach loses" in slow.problems()[0]
+
+
+def test_each_method_is_on_its_own(tmp_path: Path) -> None:
+    """The second channel, which keeps S_p, neither helps nor hinders, and the leases say so."""
+    session = new_session(RunOptions(recipe=KITTING, quiet=True), tmp_path, attended=True)
+    alone = on_its_own(session, "reach", 0.7)
+    assert SECOND in session.node_names
+    assert SECOND not in alone.node_names
+    assert alone.cell.config.robot.leases.issuers == ["supervisor"]
+    assert (alone.method, alone.reach) == ("reach", 0.7)
+    assert alone.file.fingerprint != session.file.fingerprint
+
+
+def work_and(balls: list[np.ndarray]) -> tuple[Work, float, People]:
+    """A motion of the demo arm, once over, with balls that change every 0.1 s."""
+    model = RobotModel.load("panda")
+    rest = (model.q_lower + model.q_upper) / 2
+    m = plan_ptp(model, rest, rest + np.array([0.8, 0.2, 0.0, 0.3, 0.0, 0.0, 0.0]))
+    times = np.arange(0.0, m.duration, 0.02)
+    q = np.array([m.sample(t)[0] for t in times])
+    when = 0.1 * np.arange(len(balls))
+    return Work(times, q, [None] * len(times), model, 0.3), m.duration, People(when, balls)
+
+
+def test_a_clairvoyant_waits_only_while_somebody_is_in_the_way() -> None:
+    far = np.array([[5.0, 5.0, 0.0, 0.05]])
+    work, took, nobody = work_and([np.empty((0, 4))])
+    assert least_lost(work, 0.0, took, nobody) == 0.0
+    assert least_lost(work, 0.0, took, work_and([far])[2]) == 0.0
+    a, b, _ = work.model.capsules(work.q[len(work.q) // 2])
+    there = np.array([[*((a[-1] + b[-1]) / 2), 0.05]])
+    assert gap(work.model, work.q[len(work.q) // 2], None, there) < 0.0
+    assert least_lost(work, 0.0, took, work_and([there])[2]) == math.inf
+    blocked = least_lost(work, 0.0, took, work_and([there] * 50 + [far])[2])
+    assert blocked == pytest.approx(5.0, abs=took)
+    assert blocked > 1.0
+    # who comes and goes before the arm is there costs nothing
+    assert least_lost(work, 0.0, took, work_and([far, there, far])[2]) <= 0.1 + STEP + 1e-9
+
+
+def test_a_clairvoyant_lets_a_standing_arm_be_touched() -> None:
+    work, took, _ = work_and([np.empty((0, 4))])
+    still = work._replace(q=np.tile(work.q[0], (len(work.q), 1)))
+    a, b, _ = work.model.capsules(work.q[0])
+    there = np.array([[*((a[-1] + b[-1]) / 2), 0.05]])
+    assert least_lost(still, 0.0, took, People(np.array([0.0]), [there])) == 0.0
+
+
+def test_the_clairvoyant_stands_in_table_and_data() -> None:
+    both = [result("a", "exact", 33.0), result("b", "exact", 34.0)]
+    known = Comparison(30.0, both, {"a": 1.0, "b": 0.5})
+    assert plain(known)["clairvoyant_lost_s"] == pytest.approx(1.5)
+    assert plain(known)["methods"][0]["above_clairvoyant_s"] == pytest.approx(5.5)
+    assert "| 0.50 |" in markdown(known)
+    half = Comparison(30.0, both, {"a": 1.0})
+    assert half.total_least is None
+    assert plain(half)["methods"][0]["above_clairvoyant_s"] is None
+
+
 def test_the_working_reach_holds_every_place() -> None:
     assert 0.6 < working_reach(load_cell(None)) < 1.0
 
@@ -70,15 +145,20 @@ def test_the_working_reach_holds_every_place() -> None:
 @pytest.mark.xdist_group("compare")
 @pytest.mark.timeout(600)
 def test_one_visit_under_each_method(tmp_path: Path) -> None:
-    """Somebody in the gangway stops the arm for the zone, slows it for constant speeds, not for the exact."""
+    """Somebody in the gangway stops the arm for the zone, slows it for constant speeds, hardly for the others."""
     visits = [trace for trace in scripted() if trace.name == "stands in the gangway"]
     options = RunOptions(recipe=KITTING, quiet=True)
-    jobs = jobs_of(visits, ["static_zone", "constant_speed", "exact"], options, tmp_path, 0.7)
+    jobs = jobs_of(visits, ["static_zone", "constant_speed", "exact", "reach"], options, tmp_path, 0.7)
     results = [run_job(job) for job in jobs]
     c = Comparison(32.0, results)
     zone, constant, exact = (c.total_lost(m) for m in ("static_zone", "constant_speed", "exact"))
+    reach = c.total_lost("reach")
     assert zone > 5.0
     assert exact < constant <= zone
+    assert reach <= exact + SAME
     assert c.problems() == []
+    # the longest run stands for the one with nobody there: its own people are too far away to cost a clairvoyant time
+    least = clairvoyant(results[-1], results)
+    assert least == {"stands in the gangway": 0.0}
     draw(c, tmp_path / "compare.png")
     assert (tmp_path / "compare.png").stat().st_size > 5000

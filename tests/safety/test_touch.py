@@ -261,7 +261,7 @@ def test_where_nothing_can_be_clamped_the_transient_limits_hold_in_both_channels
     a, b, _ = model().capsules(m.sample(progress)[0])
     # Farther out than the hand, so that the hand alone could reach it.
     tip = 0.5 * (a[-1] + b[-1])
-    ball = np.array([[*(tip + 0.35 * np.array([*tip[:2], 0.0]) / np.linalg.norm(tip[:2])), 0.01]])
+    ball = np.array([[*(tip + 0.48 * np.array([*tip[:2], 0.0]) / np.linalg.norm(tip[:2])), 0.01]])
     state = state_on(m, progress, 0.05)
     nothing = workcell.model_copy(update={"fixtures": []})
     for second in (False, True):

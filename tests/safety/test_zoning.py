@@ -13,6 +13,7 @@ import pytest
 
 from perception.contract import Observation
 from robots.description import load_description
+from robots.guards import KeepOutRegions
 from robots.rates import DEFAULT_LIMITS
 from safety.config import SafetyConfig
 from safety.monitor import Monitor
@@ -21,7 +22,7 @@ from safety.second_arm import ArmGeometry
 from safety.second_zones import SecondZones
 from safety.selftest import SelfTest
 from safety.supervisor import SupervisorCore
-from safety.zones import Mode
+from safety.zones import Mode, keep_out_boxes
 from safety.zoning import Zoning
 from tests.safety.test_monitor import CONFIG, model, monitor, motion, observation, scene, state_on
 
@@ -302,6 +303,32 @@ def test_a_method_of_another_mode_permits_nothing_in_this_one() -> None:
     manual = msgspec.structs.replace(state, mode="manual")
     assert first.cycle(10.0, o, manual, m).limit == 0.0
     assert second.judge(10.0, o, manual, second.course(m.to_accepted())).limit == 0.0
+
+
+@pytest.mark.requirement("ZON-05")
+def test_keep_out_zones_of_every_set_are_refused_by_the_robot_node() -> None:
+    """ZON-05: a box, and a prism by the box round it."""
+    m = motion(3)
+    a, b, _ = model().capsules(m.sample(0.5 * m.duration)[0])
+    x, y, z = (0.5 * (a[-1] + b[-1])).tolist()
+    prism = {
+        "kind": "prism",
+        "corners": [[x - 0.05, y], [x + 0.05, y - 0.05], [x + 0.05, y + 0.05]],
+        "z": [z - 1, z + 1],
+    }
+    volumes = [
+        box("block", [x - 0.05, y - 0.05, z - 0.05], [x + 0.05, y + 0.05, z + 0.05], "keep_out"),
+        {"name": "pillar", "shape": prism, "automatic": "keep_out"},
+        box("away", [5, 5, 0], [6, 6, 1], "keep_out"),
+    ]
+    for volume, word in zip(volumes, ("block", "pillar", ""), strict=True):
+        mine = config(
+            volume, box("other", [2, 2, 2], [3, 3, 3], "ssm"), sets={"default": ["other"], "x": [volume["name"]]}
+        )
+        regions = KeepOutRegions.from_config(keep_out_boxes(mine.zones))
+        assert regions
+        assert word in regions.violation(model(), m.path, None)
+        assert bool(regions.violation(model(), m.path, None)) is bool(word)
 
 
 # ---------------------------------------------------------------- in the supervisor
