@@ -87,7 +87,7 @@ def fill_stages(course: Course, falls: Falls, brakes: Brakes, stages: Stages) ->
     tick, delay = brakes.tick, brakes.delay
     expiry = math.ceil(max(0.0, course.horizon - delay) / tick - 1e-9)
     over = max(tick * math.ceil(course.horizon / tick - 1e-9), expiry * tick + delay)
-    steep = Brakes(max(brakes.up, course.slope), brakes.down, brakes.jerk, tick, delay)
+    steep = Brakes(max(brakes.up, course.slope), brakes.down, brakes.jerk, tick, delay, brakes.measured)
     place = course.progress + most_ahead(course, expiry * tick, brakes)
     turn = steep.up * steep.up / (2.0 * brakes.jerk)
     since, last = 0.0, 0
