@@ -23,6 +23,7 @@ from robots.rates import DEFAULT_LIMITS, RateLimits
 from safety.blind import Jogging, turning
 from safety.braking import Brakes, Course, coming_down, falls_ahead, held
 from safety.config import SafetyConfig, load_safety, stopping_of
+from safety.methods import build_monitor
 from safety.monitor import Monitor
 from safety.stopping import PERCENT, Stopping, StoppingError, StopTable, extension, load_table, table_fingerprint
 from tests.safety.test_monitor import CONFIG, model, motion, observation, state_on
@@ -242,6 +243,13 @@ def test_with_a_table_the_monitor_never_permits_more() -> None:
     state = msgspec.structs.replace(state_on(motion(0), 0.4, 0.5), held=heavy)
     refused = measured.cycle(10.0, observation(np.zeros((0, 4))), state, motion(0))
     assert refused.limit == 0.0 and refused.required < 0.0 and "5 kg" in refused.reason
+
+
+@pytest.mark.requirement("SAF-21")
+def test_a_method_that_knows_no_table_refuses_it() -> None:
+    config = CONFIG.model_copy(update={"stopping_table": "x", "stopping_table_sha256": "0" * 64})
+    with pytest.raises(StoppingError, match="reach"):
+        build_monitor("reach", config, model(), DEFAULT_LIMITS, stopping=stopping(0))
 
 
 def test_jogging_counts_on_the_longest_stop() -> None:
