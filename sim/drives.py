@@ -186,7 +186,11 @@ class SimulatedDrives:
         moving = self.phase != "idle"
         if moving:
             slack, since = JUMP_TOLERANCE, self._told
-        elapsed = min(t - self._last_at, limits.watchdog) if moving else 0.0
+        elapsed = 0.0
+        if moving and self._last is not None:
+            # Drives that were held up find the newest of several setpoints: its stamp says how far the arm may have
+            # gone since, their own clock does not. A wrong stamp gains no more than the watchdog's time.
+            elapsed = min(max(t - self._last_at, stamp - self._last.t), limits.watchdog)
         return _VERDICTS[_verdict(q, dq, limits.q_lower, limits.q_upper, limits.v_max, since, elapsed, slack)]
 
     def _brake(self, fault: str) -> None:

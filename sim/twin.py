@@ -57,7 +57,7 @@ REST = 0.002
 """A part that moved less than this since the last look is at rest, m."""
 
 
-JUDGED_TOGETHER = 10
+JUDGED_TOGETHER = 5
 """So many steps are put before the referee at once, which costs far less than one by one."""
 
 

@@ -93,6 +93,26 @@ def test_a_wrong_setpoint_faults(q: list[float], dq: list[float], fault: str) ->
     assert np.abs(target.q).max() < 1e-9
 
 
+def test_drives_that_were_held_up_take_the_newest_of_several_setpoints_but_no_jump() -> None:
+    speed, gap = 2.0, 0.04
+
+    def after_a_pause(step: float, stamp: float) -> str:
+        """The verdict on a setpoint that is `step` from the last one and stamped `stamp` after it."""
+        drives = make()
+        t, seq = cruise(drives, speed)
+        at = drives.target.q + speed * DT
+        drives.accept(Setpoint(seq, t, at.tolist(), [speed] * DOF), t, drives.target.q)
+        drives.step(t, DT, FREE, drives.target.q)
+        drives.accept(Setpoint(seq + 9, t + stamp, (at + step).tolist(), [speed] * DOF), t + DT, drives.target.q)
+        return drives.fault
+
+    # The drives' clock has gone on by one step only: it stood as long as they did.
+    assert after_a_pause(speed * gap, gap) == ""
+    assert after_a_pause(speed * gap, DT) == "setpoint_jump"
+    assert after_a_pause(0.5, 1e9) == "setpoint_jump"
+    assert after_a_pause(0.5, -1e9) == "setpoint_jump"
+
+
 def test_the_first_setpoint_must_be_where_the_arm_is() -> None:
     drives = make()
     drives.accept(Setpoint(1, 0.0, [0.2] * DOF, [0.0] * DOF), 0.0, np.zeros(DOF))
