@@ -64,7 +64,8 @@ def measure(*arguments: str) -> Figures:
             raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
         summary = msgspec.json.decode(out.read_bytes(), type=RunSummary)
     work = [row for row in seen if row[2] == "Execute" and row[3] > 0]
-    last = next(row for row in seen if row[2] in ("Completing", "Complete"))
+    # A fast run may end between two lines of its progress: then the last line of it is as near as it gets.
+    last = next((row for row in seen if row[2] in ("Completing", "Complete")), seen[-1])
     speed = (last[1] - work[0][1]) / (last[0] - work[0][0])
     cpu = usage.ru_utime + usage.ru_stime
     return Figures(summary, work[0][0], summary.sim_s / summary.wall_s, speed, cpu, usage.ru_maxrss / 1024)
