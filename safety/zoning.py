@@ -94,12 +94,15 @@ def classify(
         x, y, z = float(balls[4 * i]), float(balls[4 * i + 1]), float(balls[4 * i + 2])
         r = float(balls[4 * i + 3])
         zone[i], keep[i] = -1, True
+        if not (np.isfinite(x + y + z) and 0.0 <= r < np.inf):
+            # It is nowhere, so in no zone that makes it count for less; separation stops the arm for it.
+            continue
         met, whole, empty, strict = False, False, False, False
         for s in range(kind.shape[0]):
             out = -np.inf
             for p in range(planes.shape[1]):
                 out = max(out, planes[s, p, 0] * x + planes[s, p, 1] * y + planes[s, p, 2] * z - planes[s, p, 3])
-            # Beyond a corner this takes what only comes near for touching: the strict side. NaN touches.
+            # Beyond a corner this takes what only comes near for touching: the strict side.
             if out > r:
                 continue
             inside = out <= -(r + MARGIN)

@@ -248,6 +248,28 @@ def test_only_unseen_space_wholly_inside_counts_as_empty() -> None:
         assert (second.judge(10.0, o, state, course, measured=False).limit == 1.0) is free
 
 
+@pytest.mark.requirement("ZON-04")
+@pytest.mark.parametrize("method", ["no_person", "ssm_contact", "ssm"])
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.5])
+def test_a_ball_that_is_no_sensible_one_stops_the_arm_whatever_zone_it_is_in(
+    method: str, place: int, value: float
+) -> None:
+    """ZON-04: what cannot be placed is in no zone that makes it count for less."""
+    if place < 3 and value == -0.5:
+        return  # a place like any other
+    m = motion(2)
+    state = state_on(m, 0.4, 0.3)
+    mine = config(box("everywhere", [-9.0, -9.0, -9.0], [9.0, 9.0, 9.0], method))
+    first, second = Monitor(mine, model(), DEFAULT_LIMITS), SecondMonitor(mine, model(), DEFAULT_LIMITS)
+    ball = [5.0, 5.0, 5.0, 0.1]
+    ball[place] = value
+    for seen in (0, 1):
+        o = msgspec.structs.replace(observation(np.array([ball])), seen=seen)
+        assert first.cycle(10.0, o, state, m).limit == 0.0
+        assert second.judge(10.0, o, state, second.course(m.to_accepted()), measured=False).limit == 0.0
+
+
 @pytest.mark.requirement("ZON-01")
 def test_zones_that_nobody_is_in_change_nothing_to_the_last_bit() -> None:
     far = config(box("far", [-9, -9, 5], [-8, -8, 6], "ssm_contact"), box("off", [-7, -9, 5], [-6, -8, 6], "stop"))
