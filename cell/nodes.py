@@ -159,7 +159,10 @@ def _second(session: Session, ports: Ports, boot: int) -> Node:
     model = model_of(session)
     contact = contact_limits(session.safety, session.cell.safety_path)
     cell = session.cell.config
-    monitor = SecondMonitor(session.safety, model, cell.robot.rate_limits.limits, contact, cell.workcell)
+    limits = cell.robot.rate_limits.limits
+    stopping = _stopping(session, model, limits)
+    table = stopping.table if stopping is not None else None
+    monitor = SecondMonitor(session.safety, model, limits, contact, cell.workcell, table)
     core = SecondCore(session.safety, monitor, session.file.fingerprint, boot)
     return SecondNode(ports, core, monitor, model, session.key, session.safety.reaction.monitor_period)
 
@@ -213,6 +216,9 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         about["fingerprint"] = session.file.fingerprint
         about["workcell"] = session.cell.config.workcell.model_dump_json()
         about["contact_limits"] = contact_limits(session.safety, session.cell.safety_path).model_dump_json()
+        stopping = _stopping(session, model_of(session), session.cell.config.robot.rate_limits.limits)
+        if stopping is not None:
+            about["stopping_table"] = stopping.table.model_dump_json()
         return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, about=about)
     from cell.session import SessionError
 
