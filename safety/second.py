@@ -50,6 +50,8 @@ SLOW = 0.5
 """Where the motion is slower than this at full rate, measured speeds say nothing about the rate, rad/s."""
 LAG = (0.0, 0.02, 0.04, 0.06)
 """Measured speeds can be so old against the progress, nominal s."""
+NEARBY = 0.5
+"""Round an arm without a motion nobody farther away than this is looked for, m."""
 CREEP = 0.02
 """A limit below this is 0."""
 HALVINGS = 8
@@ -65,6 +67,8 @@ class Verdict(NamedTuple):
     restartable: bool
     by_separation: bool
     """The limit follows from distances, not from missing or broken data."""
+    separation: float = math.nan
+    """Least distance of anybody from the arm now, m, as far as it was looked at; NaN: nobody was."""
 
 
 def refused(reason: str, restartable: bool = True) -> Verdict:
@@ -194,7 +198,7 @@ class SecondMonitor:
         limit = _largest(lambda candidate: margin(candidate) >= 0.0, rate)
         limit = limit if limit >= CREEP else 0.0
         text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
-        return Verdict(limit, state.progress + stop(limit)[1], text, True, True)
+        return Verdict(limit, state.progress + stop(limit)[1], text, True, True, left)
 
     def _on_path(self, state: RobotState, course: Course, tolerance: float) -> bool:
         return bool(np.abs(course.near(state.progress) - np.array(state.q)).max() <= tolerance)
@@ -298,9 +302,11 @@ class SecondMonitor:
 
     def _manual(self, now: float, people: Sorted, state: RobotState, horizon: float, age: float) -> Verdict:
         """Jogging: every joint may turn either way at its jog speed times the limit, or as fast as it does already."""
-        if state.mode != "manual":
-            return refused("second channel: no motion is accepted")
         here = self._links(np.array(state.q), state.held)
+        if state.mode != "manual":
+            balls = np.concatenate([people.free, *(some for _, some in people.touchable)])
+            left = float(distances(balls, here, None, NEARBY)[0])
+            return refused("second channel: no motion is accepted")._replace(separation=left)
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
         time, way = self._jogged(1.0, state, here, horizon, delay)
         balls = np.concatenate([people.free, *(some for _, some in people.touchable)])
@@ -315,7 +321,7 @@ class SecondMonitor:
             top, origins = JOINT_SHARE * np.array(self._model.v_max), self._arm.origins(np.array(state.q))
             limit = min(limit, self._zones.jogging(people, top, np.concatenate(here[:2]), origins))
         text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
-        return Verdict(limit if limit >= CREEP else 0.0, 0.0, text, True, True)
+        return Verdict(limit if limit >= CREEP else 0.0, 0.0, text, True, True, left)
 
     def _jogged(
         self, limit: float, state: RobotState, here: tuple[Array, Array, Array], horizon: float, delay: float

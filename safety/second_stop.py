@@ -127,7 +127,8 @@ def stop_within(
                 # Where the path begins the node lets the rate jump.
                 top, rise = limit, 0.0
             time, swept = fall(top, 0.0, 0.0, down, jerk, tick)
-            moved, at_end = top * lasts - 0.5 * max(0.0, top - rate) * rise, top
+            # The table counts for the limit itself, as if the arm had reached it.
+            moved, at_end = top * lasts - 0.5 * max(0.0, top - rate) * rise, limit
             time, swept = time + lasts, swept + moved
         least, way = case.stops.of(at_end)
         if least > 0.0:
