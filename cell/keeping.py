@@ -14,7 +14,7 @@ import msgspec
 
 from cell.bus.messages import Envelope
 
-HELD_BACK = 0.3
+HELD_BACK = 1.0
 """A message is written so long after it was said, s: until then it may turn out that somebody rests on it, or that one
 said before it comes later."""
 MOST_STATES = 4096

@@ -1,8 +1,8 @@
 """The flight recorder: an MCAP file of what the nodes said, readable by common tools, and its reader.
 
 Messages are msgpack with the JSON schema of their struct beside them, in the order in which they were said. They are
-written 0.3 s later (`cell.keeping`), and chunks are closed every second, so an ended process costs the last second and
-a half at most; a file that ends in the middle is read up to there.
+written 1 s later (`cell.keeping`), and chunks are closed every second, so an ended process costs the last two seconds
+at most; a file that ends in the middle is read up to there.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from safety.config import SafetyConfig
 from safety.second import CREEP, SecondMonitor
 from safety.second_arm import ArmError, Course
 
-KEPT = 128
+KEPT = 1024
 """So many observations and motions back a lease can rest on."""
-KEPT_STATES = 2048
+KEPT_STATES = 8192
 """The same for robot states."""
 ROUNDING = 0.001
 """Shortfall below which arithmetic may differ, m."""

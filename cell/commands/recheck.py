@@ -23,8 +23,9 @@ from safety.second_arm import ArmError
 from safety.stopping import StopTable
 
 SHOWN = 20
-LATE = 0.5
-"""A lease is looked at when the recording is so much further, s."""
+LATE = 5.0
+"""A lease is looked at when the recording is so much further, s: on a crowded machine what it rests on may have been
+seconds on its way to the recorder, and been written after it."""
 
 
 def recheck_flight(path: Path) -> Tally:
