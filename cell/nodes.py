@@ -125,7 +125,7 @@ def _perception(session: Session, ports: Ports) -> Node:
     config = session.cell.config
     if session.file.perception == "surface":
         factory = entry_point("cell.point_sources", config.world.driver if config.world else "none")
-        sources = [factory({"seed": session.file.seed}, ports)]
+        sources = [factory({"seed": session.file.seed, "apart": session.file.mode == "lockstep"}, ports)]
         return PointPerceptionNode(ports, sources, PointFusion(config.perception), PERCEPTION_PERIOD)
     infos = camera_infos(session.cell, session.file.seed)
     fusion = CameraFusion(infos, config.workcell, config.perception, model_of(session))
