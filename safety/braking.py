@@ -136,6 +136,16 @@ def _tick(state: Moving, target: float, down: float, up: float, jerk: float, tic
 
 
 @njit(cache=True)
+def _lead(state: Moving, target: float, down: float, least: float, jerk: float, brakes: Brakes) -> Moving:
+    """One tick of the fastest arm: its slope grows by up to `jerk`, and is at least `least`."""
+    own = _tick(state, target, down, brakes.up, brakes.jerk, brakes.tick)
+    if brakes.jerk < jerk:
+        sharp = _tick(state, target, down, brakes.up, jerk, brakes.tick)
+        own = Moving(max(own.progress, sharp.progress), max(own.rate, sharp.rate), max(own.slope, sharp.slope))
+    return Moving(own.progress, own.rate, max(own.slope, least))
+
+
+@njit(cache=True)
 def stop(progress: float, rate: float, slope: float, falls: Falls, brakes: Brakes) -> tuple[float, float]:
     """Return time (s) and progress at which the node's own braking ends, tick by tick; infinite after 10 s.
 
@@ -328,9 +338,9 @@ def _stands(behind: Moving, ahead: Moving, worst: float, falls: Falls, brakes: B
 
 @njit(cache=True)
 def _down_from(
-    course: Course, slope: float, limit: float, falls: Falls, brakes: Brakes
+    course: Course, slope: float, jerk: float, limit: float, falls: Falls, brakes: Brakes
 ) -> tuple[float, float]:  # fmt: skip
-    """`coming_down` if the slope is what is given now."""
+    """`coming_down` if the slope is what is given now and grows by up to `jerk`."""
     older, tick = max(course.ceiling, course.rate), brakes.tick
     ticks = math.ceil(max(0.0, course.horizon - brakes.delay) / tick - 1e-9)
     behind = Moving(course.progress, course.rate, course.slope)
@@ -342,12 +352,10 @@ def _down_from(
         target = older if k * tick < course.obeyed - 1e-9 else limit
         low, high = extremes(falls, behind.progress, ahead.progress)
         behind = _tick(behind, 0.0, high, brakes.up, max(brakes.jerk, SHARPEST.jerk), tick)
-        ahead = _tick(ahead, target, min(brakes.down, low), brakes.up, brakes.jerk, tick)
-        worst = _tick(worst, target, fall_at(falls, worst.progress), brakes.up, brakes.jerk, tick)
         # who is asked for less keeps its rise at the largest rate longer than who has landed there
         left = course.slope - brakes.jerk * tick * (k + 1)
-        ahead = Moving(ahead.progress, ahead.rate, max(ahead.slope, left))
-        worst = Moving(worst.progress, worst.rate, max(worst.slope, left))
+        ahead = _lead(ahead, target, min(brakes.down, low), left, jerk, brakes)
+        worst = _lead(worst, target, fall_at(falls, worst.progress), left, jerk, brakes)
         above += int(behind.rate > limit)
     time, end = _stands(behind, ahead, ahead.progress, falls, brakes)
     late, far = stop(worst.progress, worst.rate, worst.slope, falls, brakes)
@@ -372,10 +380,17 @@ def coming_down(course: Course, limit: float, falls: Falls, brakes: Brakes) -> t
     the arm between this run (`ahead`) and one that brakes from now on (`behind`). An arm that has come below the limit
     sooner may be at it again, and even be rising to it, when the stop begins, but in no better place than `ahead`.
     """
-    time, swept = _down_from(course, course.slope, limit, falls, brakes)
+    jerk = max(brakes.jerk, SHARPEST.jerk)
+    time, swept = _down_from(course, course.slope, brakes.jerk, limit, falls, brakes)
     if course.slope < 0.0:
         # who lands on a rate it is asked for is done with its fall, at most two changes of the slope too soon
-        slope = min(0.0, course.slope + 2.0 * brakes.jerk * brakes.tick)
-        late, far = _down_from(course, slope, limit, falls, brakes)
+        late, far = _down_from(
+            course, min(0.0, course.slope + 2.0 * jerk * brakes.tick), brakes.jerk, limit, falls, brakes
+        )
+        time, swept = max(time, late), max(swept, far)
+    if brakes.jerk < jerk:
+        # a node with less jerk comes to its limit more slowly; that must not permit more
+        slope = max(course.slope, min(0.0, course.slope + 2.0 * jerk * brakes.tick))
+        late, far = _down_from(course, slope, jerk, limit, falls, brakes)
         time, swept = max(time, late), max(swept, far)
     return time, swept
