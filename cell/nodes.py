@@ -81,6 +81,7 @@ def _world(session: Session, ports: Ports, clock: Clock) -> Node:
     assert world is not None
     options = dict(world.options)
     options.setdefault("people_wait", session.file.attended)
+    options.setdefault("judged", "apart" if session.file.mode == "lockstep" else "meanwhile")
     options["referee"] = {**_referee(session), **options.get("referee", {})}
     factory = entry_point("cell.worlds", world.driver)
     node: Node = factory(
@@ -124,7 +125,7 @@ def _perception(session: Session, ports: Ports) -> Node:
     config = session.cell.config
     if session.file.perception == "surface":
         factory = entry_point("cell.point_sources", config.world.driver if config.world else "none")
-        sources = [factory({"seed": session.file.seed}, ports)]
+        sources = [factory({"seed": session.file.seed, "apart": session.file.mode == "lockstep"}, ports)]
         return PointPerceptionNode(ports, sources, PointFusion(config.perception), PERCEPTION_PERIOD)
     infos = camera_infos(session.cell, session.file.seed)
     fusion = CameraFusion(infos, config.workcell, config.perception, model_of(session))
