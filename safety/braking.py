@@ -343,23 +343,30 @@ def _down_from(
     """`coming_down` if the slope is what is given now and grows by up to `jerk`."""
     older, tick = max(course.ceiling, course.rate), brakes.tick
     ticks = math.ceil(max(0.0, course.horizon - brakes.delay) / tick - 1e-9)
-    behind = Moving(course.progress, course.rate, course.slope)
     # the path is at rest at its start, so the node lets the rate jump there
     jumps = course.progress <= 0.0 and course.rate == 0.0
-    ahead = Moving(course.progress, course.ceiling if jumps else course.rate, slope)
-    worst, above = ahead, 0
-    for k in range(ticks):
-        target = older if k * tick < course.obeyed - 1e-9 else limit
-        low, high = extremes(falls, behind.progress, ahead.progress)
-        behind = _tick(behind, 0.0, high, brakes.up, max(brakes.jerk, SHARPEST.jerk), tick)
-        # who is asked for less keeps its rise at the largest rate longer than who has landed there
-        left = course.slope - brakes.jerk * tick * (k + 1)
-        ahead = _lead(ahead, target, min(brakes.down, low), left, jerk, brakes)
-        worst = _lead(worst, target, fall_at(falls, worst.progress), left, jerk, brakes)
-        above += int(behind.rate > limit)
-    time, end = _stands(behind, ahead, ahead.progress, falls, brakes)
-    late, far = stop(worst.progress, worst.rate, worst.slope, falls, brakes)
-    time, end = min(time, late), min(end, far)
+    start = Moving(course.progress, course.ceiling if jumps else course.rate, slope)
+    time, end, above = 0.0, 0.0, 0
+    ahead = worst = behind = start
+    for local in range(2):
+        behind, ahead, above = Moving(course.progress, course.rate, course.slope), start, 0
+        for k in range(ticks):
+            target = older if k * tick < course.obeyed - 1e-9 else limit
+            # who is asked for less keeps its rise at the largest rate longer than who has landed there
+            left = course.slope - brakes.jerk * tick * (k + 1)
+            low, high = extremes(falls, behind.progress, ahead.progress)
+            behind = _tick(behind, 0.0, high, brakes.up, max(brakes.jerk, SHARPEST.jerk), tick)
+            down = min(brakes.down, low) if local else fall_at(falls, ahead.progress)
+            ahead = _lead(ahead, target, down, left, jerk, brakes)
+            above += int(behind.rate > limit)
+        if local:
+            late, far = _stands(behind, ahead, ahead.progress, falls, brakes)
+            time, end = min(time, late), min(end, far)
+        else:
+            worst = ahead
+            time, end = stop(worst.progress, worst.rate, worst.slope, falls, brakes)
+            if end <= falls.plain:
+                break
     if above < ticks:
         # to go below the limit and turn round to a slope of s takes s / jerk and, falling, at least sqrt(2) s / jerk
         turned = brakes.jerk * tick * (ticks - above) / (1.0 + math.sqrt(2.0))
