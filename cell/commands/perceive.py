@@ -142,6 +142,27 @@ def detection(
     raise typer.Exit(show_detection(cell, seeds, poses, model, replay, png, as_json))
 
 
+@app.command()
+def skeletons(
+    cell: Annotated[
+        Path | None, typer.Option("--cell", metavar="FILE", help="Cell with a twin; left out: demo.")
+    ] = None,
+    poses: Annotated[int, typer.Option(metavar="N", min=0, max=1000, help="People, each at 2 to 4 m.")] = 20,
+    alone: Annotated[int, typer.Option(metavar="N", min=0, max=10_000, help="Pictures of the robot alone.")] = 300,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Are people found by their skeletons, and is a robot ever taken for one? The twin draws both.
+
+    Exit code 1 if fewer than 95 % of the people were found, the median error of a joint is above 50 mm, or a picture of
+    the robot alone gave a person. Needs the pose model (`make setup`) and EGL.
+
+    Example: cell perceive skeletons --poses 4 --alone 20
+    """
+    from cell.commands.skeletons import show_skeletons
+
+    raise typer.Exit(show_skeletons(cell, poses, alone, as_json))
+
+
 def _beside(source: Path | None) -> Path:
     assert source is not None
     return source.with_name(f"{source.stem}-perceived.png")
