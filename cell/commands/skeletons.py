@@ -17,11 +17,13 @@ from cell.commands.perceive import _library_silenced as library_silenced
 from cell.config import LoadedCell, load_cell
 from cell.session import entry_point
 from cell.yamlfile import FileErrors
-from perception.contract import CameraError, CameraInfo
+from perception.contract import CameraError, CameraInfo, Frame
 from perception.detection import Place, Shot
-from perception.pose import Person, PoseError, PoseFinder
+from perception.objects import segment
+from perception.pose import Person, PoseError, PoseFinder, widened
 
 F64 = NDArray[np.float64]
+U16 = NDArray[np.uint16]
 FOUND_LEAST, ERROR_MOST = 0.95, 0.05
 """Share of the pictures in which the person must be found; median error of a joint, m."""
 DISTANCES = (2.0, 2.5, 3.0, 3.5, 4.0)
@@ -35,6 +37,10 @@ ROUND = 10
 """Cameras round the robot for the pictures without people."""
 SAME = 0.6
 """A skeleton whose trunk is farther than this from the true one is not of that person, m."""
+
+
+FRESH = 100
+"""Number of the first person: poses 0 to 7 served to measure how far joints lie behind the skin."""
 
 
 class Skeletons(NamedTuple):
@@ -100,10 +106,11 @@ def _measured(cell: LoadedCell, finder: PoseFinder, poses: int, alone: int) -> S
         eye = (*EYE, floor + EYE_HEIGHT)
         bench = _bench(cell, [("people", {"position": eye, "look_at": (*LOOK, floor + LOOK_HEIGHT)})])
         try:
+            bare = bench.empty(cell.home().tolist(), 0.0, 1, 0)[0][0].depth
             for n in range(poses):
                 for distance in DISTANCES:
                     pictures += 1
-                    hits += _one(bench, finder, n, distance, floor, errors)
+                    hits += _one(bench, finder, FRESH + n, distance, floor, bare, errors)
         finally:
             bench.close()
     empty, false = _alone(cell, finder, alone) if alone else (0, 0)
@@ -121,7 +128,7 @@ def _bench(cell: LoadedCell, mounts: list[tuple[str, dict[str, Any]]]) -> Any:
 
 
 def _one(
-    bench: Any, finder: PoseFinder, n: int, distance: float, floor: float, errors: dict[str, list[float]]
+    bench: Any, finder: PoseFinder, n: int, distance: float, floor: float, bare: U16, errors: dict[str, list[float]]
 ) -> bool:
     """Draw person number `n` at a distance (m) and note the errors of the joints if it is found."""
     random = np.random.default_rng([n, round(10 * distance)])
@@ -134,7 +141,7 @@ def _one(
     shot: Shot = bench.shots(kind, where, 0, n)[0]
     info: CameraInfo = bench.infos[0]
     truth = bench.joints(kind, where, 0, n)
-    people = finder.find(_colour(shot), shot.frame.depth, info.intrinsics)
+    people = finder.find(_colour(shot), shot.frame.depth, info.intrinsics, _boxes(shot.frame, info, bare))
     T = np.asarray(info.T_base_camera, float).reshape(4, 4)
     middle = np.mean([truth[j] for j in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")], axis=0)
     person = next((p for p in people if _near(p, T, middle)), None)
@@ -146,6 +153,12 @@ def _one(
             base = T[:3, :3] @ np.asarray(joint.position) + T[:3, 3]
             errors.setdefault(name, []).append(float(np.linalg.norm(base - np.asarray(place))))
     return True
+
+
+def _boxes(frame: Frame, info: CameraInfo, bare: U16 | None) -> list[tuple[int, int, int, int]]:
+    """Where something stands before the picture without it, or any object, as the finder is asked in its work."""
+    things = segment(frame.depth, info.intrinsics, bare).things
+    return [widened(thing.box) for thing in things if 0.2 <= max(thing.extent) <= 2.6][:4]
 
 
 def _near(person: Person, T: F64, middle: F64) -> bool:
@@ -178,7 +191,8 @@ def _alone(cell: LoadedCell, finder: PoseFinder, count: int) -> tuple[int, int]:
             frames = bench.empty(q.tolist(), 0.08, 1, pictures)[0]
             for frame, info in zip(frames[: count - pictures], bench.infos, strict=False):
                 pictures += 1
-                false += bool(finder.find(frame.colour, frame.depth, info.intrinsics))
+                people = finder.find(frame.colour, frame.depth, info.intrinsics, _boxes(frame, info, None))
+                false += bool(people)
     finally:
         bench.close()
     return pictures, false
