@@ -54,12 +54,14 @@ LIMB_DEPTH = 0.08
 INWARD = {"shoulder": 0.08, "elbow": 0.055, "wrist": 0.04, "hip": 0.15, "knee": 0.05, "ankle": 0.06, "nose": 0.0}
 """How far a joint lies behind the skin a camera sees before it, m: medians over the twin's bodies of 1.66 and 1.78 m."""
 RIGHT_LEAST, RIGHT_TO_WRONG = 7, 3
-"""A person has at least so many bones of possible length, and so many times as many as impossible ones. What the library
-takes for a person in pictures of a robot alone has at most 6."""
+"""Where nothing is known of the foreground: a person has at least so many bones of possible length, and so many times
+as many as impossible ones. Robots pass for people in some pictures even so."""
+RIGHT_ON_FOREGROUND = 3
+"""On known foreground so many bones that are not too long will do: people are seen from the side and cut off."""
 FOREGROUND_LEAST = 0.6
 """Share of a skeleton's visible joints that must lie on pixels known to be neither background nor robot."""
-DETECTION, PRESENCE = 0.3, 0.3
-"""Confidence from which on the library reports anybody at all: bones and foreground decide afterwards."""
+CONFIDENCE, CONFIDENCE_ON_FOREGROUND = 0.5, 0.3
+"""Of the library: alone, and where depth tells what is neither background nor robot."""
 MOST_PEOPLE = 8
 LEAST_SIDE = 40
 """Parts of a picture with fewer pixels show nobody that could be told, pixels."""
@@ -99,8 +101,9 @@ def model_path() -> Path:
 class PoseFinder:
     """Finds people in single pictures. Use as a context manager: the library holds threads until it is closed."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Raises PoseError: library or model missing, or the model is another one than was checked."""
+    def __init__(self, path: Path | None = None, confidence: float = CONFIDENCE) -> None:
+        """`confidence` (0 to 1): from which on the library reports anybody at all. Raises PoseError: library or model
+        missing, or the model is another one than was checked."""
         path = path or model_path()
         try:
             content = path.read_bytes()
@@ -112,7 +115,7 @@ class PoseFinder:
             raise PoseError(
                 f"{path} is not the pose model that was checked (sha256 {MODEL_SHA256[:12]}...): fetch it anew"
             )
-        self._mp, self._landmarker = _landmarker(content)
+        self._mp, self._landmarker = _landmarker(content, confidence)
 
     def find(
         self,
@@ -141,10 +144,10 @@ class PoseFinder:
                 continue
             for marks in self._detected(part):
                 person = _person(marks, (max(0, left), max(0, top)), part.shape[:2], depth, camera)
-                if not _plausible(person, depth is not None) or not on_foreground(person, foreground):
+                if not _plausible(person, depth is not None, foreground is not None) or not on_foreground(person, foreground):
                     continue
                 if not any(_same(person, other) for other in people):
-                    people.append(person)
+                    people.append(_consistent(person))
         return sorted(people, key=lambda person: math.inf if person.distance is None else person.distance)
 
     def _detected(self, part: U8) -> Any:
@@ -162,7 +165,7 @@ class PoseFinder:
         self.close()
 
 
-def _landmarker(model: bytes) -> tuple[Any, Any]:
+def _landmarker(model: bytes, confidence: float) -> tuple[Any, Any]:
     os.environ.setdefault("GLOG_minloglevel", "3")
     try:
         import mediapipe
@@ -173,8 +176,8 @@ def _landmarker(model: bytes) -> tuple[Any, Any]:
         base_options=BaseOptions(model_asset_buffer=model),
         running_mode=vision.RunningMode.IMAGE,
         num_poses=MOST_PEOPLE,
-        min_pose_detection_confidence=DETECTION,
-        min_pose_presence_confidence=PRESENCE,
+        min_pose_detection_confidence=confidence,
+        min_pose_presence_confidence=confidence,
     )
     try:
         return mediapipe, vision.PoseLandmarker.create_from_options(options)
@@ -261,18 +264,42 @@ def on_foreground(person: Person, foreground: NDArray[np.bool_] | None) -> bool:
     return there > 0 and on >= FOREGROUND_LEAST * there
 
 
-def _plausible(person: Person, lifted: bool) -> bool:
+def _consistent(person: Person) -> Person:
+    """Take the place from the less visible end of every bone whose length no person's has: it is hidden, and what was
+    measured there is what hides it. The worst bone first, as one wrong joint spoils several bones."""
+    skeleton = dict(person.skeleton)
+    while True:
+        worst, at = 1.0, ""
+        for (a, b), (low, high) in BONES.items():
+            start, end = skeleton[a].position, skeleton[b].position
+            if start is None or end is None:
+                continue
+            length = math.dist(start, end)
+            off = max(length / high, low / max(length, 1e-6))
+            if not off <= worst:
+                worst, at = off, a if skeleton[a].visibility <= skeleton[b].visibility else b
+        if not at:
+            return person._replace(skeleton=skeleton)
+        skeleton[at] = skeleton[at]._replace(position=None)
+
+
+def _plausible(person: Person, lifted: bool, on_known_foreground: bool = False) -> bool:
     """Could this be a person? With depth its bones must be as long as bones are, without it must be seen clearly."""
     if person.confidence < SEEN:
         return False
     if not lifted:
         return True
-    right = wrong = 0
+    right = short = wrong = 0
     for (a, b), (low, high) in BONES.items():
         start, end = person.skeleton[a].position, person.skeleton[b].position
         if start is None or end is None:
             continue
         length = math.dist(start, end)
         right += low <= length <= high
-        wrong += not low <= length <= high
-    return right >= RIGHT_LEAST and right >= RIGHT_TO_WRONG * wrong
+        short += length < low
+        # Not a comparison with `high`, so that a length that is not a number counts as wrong.
+        wrong += not length <= high
+    if on_known_foreground:
+        # A limb that points at the camera is seen shorter than it is, never longer.
+        return right + short >= RIGHT_ON_FOREGROUND and right > 0 and wrong <= right + short
+    return right >= RIGHT_LEAST and right >= RIGHT_TO_WRONG * (short + wrong)

@@ -19,11 +19,11 @@ from cell.session import entry_point
 from cell.yamlfile import FileErrors
 from perception.contract import CameraError, CameraInfo, Frame
 from perception.detection import Place, Shot
-from perception.objects import segment
-from perception.pose import Person, PoseError, PoseFinder, widened
+from perception.people import find_people, foreground_of
+from perception.pose import CONFIDENCE_ON_FOREGROUND, Person, PoseError, PoseFinder
+from perception.view import CameraView, Capsules
 
 F64 = NDArray[np.float64]
-U16 = NDArray[np.uint16]
 FOUND_LEAST, ERROR_MOST = 0.95, 0.05
 """Share of the pictures in which the person must be found; median error of a joint, m."""
 DISTANCES = (2.0, 2.5, 3.0, 3.5, 4.0)
@@ -56,6 +56,8 @@ class Skeletons(NamedTuple):
     """Pictures of the robot alone."""
     false: int
     """Of those: pictures with a skeleton."""
+    without_depth: int
+    """The same if depth is not asked where the robot is, only how long bones are."""
 
 
 def show_skeletons(cell_file: Path | None, poses: int, alone: int, as_json: bool) -> int:
@@ -64,7 +66,7 @@ def show_skeletons(cell_file: Path | None, poses: int, alone: int, as_json: bool
         cell = load_cell(cell_file)
         if cell.config.world is None or not cell.config.cameras:
             raise ValueError(f"{cell.path} has no twin, or no cameras")
-        with library_silenced(), PoseFinder() as finder:
+        with library_silenced(), PoseFinder(confidence=CONFIDENCE_ON_FOREGROUND) as finder:
             found = _measured(cell, finder, poses, alone)
     except FileErrors as caught:
         for problem in caught.errors:
@@ -90,10 +92,12 @@ def _result(found: Skeletons) -> dict[str, Any]:
         "pictures": found.pictures,
         "found": found.found,
         "median_error_mm": None if math.isnan(median) else round(1000.0 * median, 1),
+        "joints": len(found.errors),
         "p90_error_mm": round(1000.0 * float(np.percentile(found.errors, 90)), 1) if len(found.errors) else None,
         "by_joint_mm": {name: round(1000.0 * value, 1) for name, value in found.by_joint.items()},
         "robot_only_pictures": found.empty,
         "robot_only_with_person": found.false,
+        "robot_only_with_person_by_bones_alone": found.without_depth,
         "holds": bool(asked and found.false == 0 and found.pictures + found.empty > 0),
     }
 
@@ -106,18 +110,18 @@ def _measured(cell: LoadedCell, finder: PoseFinder, poses: int, alone: int) -> S
         eye = (*EYE, floor + EYE_HEIGHT)
         bench = _bench(cell, [("people", {"position": eye, "look_at": (*LOOK, floor + LOOK_HEIGHT)})])
         try:
-            bare = bench.empty(cell.home().tolist(), 0.0, 1, 0)[0][0].depth
+            view = CameraView(bench.infos[0], cell.config.workcell, cell.config.perception)
+            arm = _capsules(cell, cell.home())
             for n in range(poses):
                 for distance in DISTANCES:
                     pictures += 1
-                    hits += _one(bench, finder, FRESH + n, distance, floor, bare, errors)
+                    hits += _one(bench, finder, view, arm, FRESH + n, distance, errors)
         finally:
             bench.close()
-    empty, false = _alone(cell, finder, alone) if alone else (0, 0)
+    empty, false, without = _alone(cell, finder, alone) if alone else (0, 0, 0)
     every = np.array([e for row in errors.values() for e in row])
-    return Skeletons(
-        pictures, hits, every, {name: float(np.median(row)) for name, row in sorted(errors.items())}, empty, false
-    )
+    by_joint = {name: float(np.median(row)) for name, row in sorted(errors.items())}
+    return Skeletons(pictures, hits, every, by_joint, empty, false, without)
 
 
 def _bench(cell: LoadedCell, mounts: list[tuple[str, dict[str, Any]]]) -> Any:
@@ -128,20 +132,21 @@ def _bench(cell: LoadedCell, mounts: list[tuple[str, dict[str, Any]]]) -> Any:
 
 
 def _one(
-    bench: Any, finder: PoseFinder, n: int, distance: float, floor: float, bare: U16, errors: dict[str, list[float]]
-) -> bool:
+    bench: Any, finder: PoseFinder, view: CameraView, arm: Capsules, n: int, distance: float,
+    errors: dict[str, list[float]],
+) -> bool:  # fmt: skip
     """Draw person number `n` at a distance (m) and note the errors of the joints if it is found."""
     random = np.random.default_rng([n, round(10 * distance)])
     x = EYE[0] + float(random.uniform(-0.15, 0.15)) * distance
     # People face the camera within 60 degrees, as people at a cell's open side do.
     yaw = -math.pi / 2 + float(random.uniform(-1.0, 1.0)) * math.pi / 3
     turn = (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
-    where = Place((x, EYE[1] + distance, floor), turn, float(random.random()))
+    where = Place((x, EYE[1] + distance, 0.0), turn, float(random.random()))
     kind = KINDS[n % len(KINDS)]
     shot: Shot = bench.shots(kind, where, 0, n)[0]
     info: CameraInfo = bench.infos[0]
     truth = bench.joints(kind, where, 0, n)
-    people = finder.find(_colour(shot), shot.frame.depth, info.intrinsics, _boxes(shot.frame, info, bare))
+    people = _found(finder, view, shot.frame, arm)
     T = np.asarray(info.T_base_camera, float).reshape(4, 4)
     middle = np.mean([truth[j] for j in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")], axis=0)
     person = next((p for p in people if _near(p, T, middle)), None)
@@ -155,10 +160,16 @@ def _one(
     return True
 
 
-def _boxes(frame: Frame, info: CameraInfo, bare: U16 | None) -> list[tuple[int, int, int, int]]:
-    """Where something stands before the picture without it, or any object, as the finder is asked in its work."""
-    things = segment(frame.depth, info.intrinsics, bare).things
-    return [widened(thing.box) for thing in things if 0.2 <= max(thing.extent) <= 2.6][:4]
+def _capsules(cell: LoadedCell, q: F64) -> Capsules:
+    return Capsules(*(np.asarray(v) for v in cell.model().capsules(q)))
+
+
+def _found(finder: PoseFinder, view: CameraView, frame: Frame, arm: Capsules) -> list[Person]:
+    """As in the cell: depth says where somebody may be, colour is asked there."""
+    view.process(frame, arm, [])
+    if frame.colour is None:
+        raise ValueError("the bench drew no colours")
+    return find_people(finder, frame.colour, frame.depth, foreground_of(view.label), view.info.intrinsics)
 
 
 def _near(person: Person, T: F64, middle: F64) -> bool:
@@ -167,13 +178,7 @@ def _near(person: Person, T: F64, middle: F64) -> bool:
     return float(np.linalg.norm(T[:3, :3] @ np.asarray(person.position) + T[:3, 3] - middle)) <= SAME
 
 
-def _colour(shot: Shot) -> NDArray[np.uint8]:
-    if shot.frame.colour is None:
-        raise ValueError("the bench drew no colours")
-    return shot.frame.colour
-
-
-def _alone(cell: LoadedCell, finder: PoseFinder, count: int) -> tuple[int, int]:
+def _alone(cell: LoadedCell, finder: PoseFinder, count: int) -> tuple[int, int, int]:
     """Pictures of the robot in any pose its joints permit, from all sides, and those with a skeleton."""
     model = cell.model()
     random = np.random.default_rng(8)
@@ -184,15 +189,18 @@ def _alone(cell: LoadedCell, finder: PoseFinder, count: int) -> tuple[int, int]:
         mounts.append((f"round{n}", {"position": eye, "look_at": (0.0, 0.0, 0.4)}))
     bench = _bench(cell, mounts)
     lower, upper = np.asarray(model.q_lower, float), np.asarray(model.q_upper, float)
-    pictures = false = 0
+    views = [CameraView(info, cell.config.workcell, cell.config.perception) for info in bench.infos]
+    pictures = false = without = 0
     try:
         while pictures < count:
             q = random.uniform(lower, upper)
             frames = bench.empty(q.tolist(), 0.08, 1, pictures)[0]
-            for frame, info in zip(frames[: count - pictures], bench.infos, strict=False):
+            arm = _capsules(cell, q)
+            for frame, view in zip(frames[: count - pictures], views, strict=False):
                 pictures += 1
-                people = finder.find(frame.colour, frame.depth, info.intrinsics, _boxes(frame, info, None))
-                false += bool(people)
+                false += bool(_found(finder, view, frame, arm))
+                assert frame.colour is not None  # `_found` has looked at it
+                without += bool(finder.find(frame.colour, frame.depth, view.info.intrinsics))
     finally:
         bench.close()
-    return pictures, false
+    return pictures, false, without
