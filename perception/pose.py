@@ -52,7 +52,7 @@ QUANTILE = 20.0
 LIMB_DEPTH = 0.08
 """Depths within this of that percentile are of the same limb; their median is less noisy than the percentile, m."""
 INWARD = {"shoulder": 0.08, "elbow": 0.055, "wrist": 0.04, "hip": 0.15, "knee": 0.05, "ankle": 0.06, "nose": 0.0}
-"""How far a joint lies behind the skin a camera sees before it, m: medians over the twin's bodies of 1.66 and 1.78 m."""
+"""How far a joint lies behind the skin a camera sees before it, m: medians over the twin's bodies, 1.66 and 1.78 m."""
 FOREGROUND_LEAST = 0.6
 """Share of a skeleton's visible joints that must lie on pixels known to be neither background nor robot."""
 CONFIDENCE, CONFIDENCE_ON_FOREGROUND = 0.5, 0.3
@@ -270,8 +270,8 @@ def _consistent(person: Person) -> Person:
             if start is None or end is None:
                 continue
             length = math.dist(start, end)
-            off = max(length / high, low / max(length, 1e-6))
-            if not off <= worst:
+            off = max(length / high, low / max(length, 1e-6)) if math.isfinite(length) else math.inf
+            if off > worst:
                 worst, at = off, a if skeleton[a].visibility <= skeleton[b].visibility else b
         if not at:
             return person._replace(skeleton=skeleton)

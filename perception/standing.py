@@ -15,7 +15,7 @@ from perception.capability import Spot
 from perception.contract import CameraInfo
 from perception.coverage import Arms, seen_in
 from perception.detection import HAND, LIMB, NEAR, Place
-from robots.workcell import Workcell
+from robots.workcell import Fixture, Workcell
 
 F64 = NDArray[np.float64]
 ROOM = 0.35
@@ -62,9 +62,9 @@ def _upright(yaw: float) -> tuple[float, float, float, float]:
     return 0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)
 
 
-def _over(fixture: object, x: float, y: float, room: float) -> bool:
+def _over(fixture: Fixture, x: float, y: float, room: float) -> bool:
     """Is (x, y) over a fixture, or nearer to it than `room`? Turned fixtures count as their diagonal."""
-    size, pose = fixture.size, fixture.pose  # type: ignore[attr-defined]
+    size, pose = fixture.size, fixture.pose
     half = (size[0] / 2, size[1] / 2) if not any(pose.rpy) else (math.hypot(*size) / 2,) * 2
     return all(abs(at - centre) <= h + room for at, centre, h in zip((x, y), pose.position, half, strict=False))
 
@@ -105,7 +105,8 @@ def layer(
         seen |= seen_in(camera, background, arms, flat)[:, 0]
     tops = seen.reshape(points.shape[:3])
     row = round(0.05 / STEP)
-    lasting = np.lib.stride_tricks.sliding_window_view(tops, row, axis=2).all(axis=3)
+    windows = np.lib.stride_tricks.sliding_window_view(tops, row, axis=2)  # type: ignore[call-overload]
+    lasting = np.asarray(windows).all(axis=3)
     first = lasting.argmax(axis=2)
     thickness = np.where(lasting.any(axis=2), heights[first], math.inf)
     return Layer((float(lower[0]), float(lower[1])), cell, surface, thickness)

@@ -77,7 +77,7 @@ class PeopleBench:
     def __init__(
         self, cameras: Sequence[tuple[str, Mapping[str, Any]]], q: Sequence[float], seed: int, colour: bool = False
     ) -> None:
-        """`cameras`: name and options as for `TwinCamera`; `q`: the arm at rest, rad; `colour`: also draw colours, which
+        """`cameras`: name and options as for `TwinCamera`; `q`: the arm at rest, rad; `colour`: draw colours too, which
         needs EGL. Raises CameraError for wrong options, ValueError for a `q` that does not fit."""
         kinds = {
             LIMB: PartType(shape="cylinder", size=(LIMB_SIZE[0], *LIMB_SIZE), colour=(0.5, 0.5, 0.5)),
@@ -135,8 +135,8 @@ class PeopleBench:
         pose = _posed(target, place, moment, self._floor, name)
         bones = np.frombuffer(pose.bones, "<f4").reshape(-1, 3, 4)
         heads = {
-            "shoulder": "upperarm01", "elbow": "lowerarm01", "wrist": "wrist", "hip": "upperleg01", "knee": "lowerleg01",
-            "ankle": "foot",
+            "shoulder": "upperarm01", "elbow": "lowerarm01", "wrist": "wrist", "hip": "upperleg01", 
+            "knee": "lowerleg01", "ankle": "foot",
         }  # fmt: skip
         out = {}
         for side, letter in (("left", "L"), ("right", "R")):

@@ -159,14 +159,16 @@ def dress(body_name: str, shirt: tuple[float, float, float]) -> F32:
     """(v, 3) colours of a body's vertices in colour pictures: skin, hair, a shirt, trousers and shoes."""
     body = load_body(body_name)
     segment = np.array(segment_of(body))[dominant_bone(body)]
-    paint = np.tile(np.float32(shirt), (len(segment), 1))
+    paint = np.tile(np.array(shirt, np.float32), (len(segment), 1))
     for end, colour in OUTFIT.items():
         paint[np.char.endswith(segment, end)] = colour
     head = segment == "head"
     front, height = body.vertices[:, 0], body.vertices[:, 2]
     low, high = height[head].min(), height[head].max()
     middle = float(np.median(front[head]))
-    paint[head & ((height > low + 0.85 * (high - low)) | ((front < middle) & (height > low + 0.4 * (high - low))))] = HAIR
+    paint[head & ((height > low + 0.85 * (high - low)) | ((front < middle) & (height > low + 0.4 * (high - low))))] = (
+        HAIR
+    )
     return paint
 
 
@@ -186,7 +188,7 @@ class _Person:
                 ],
                 index,
             )
-            for paint in (np.tile(np.float32(tint), (len(used), 1)), dress(body_name, tint)[used])
+            for paint in (np.tile(np.array(tint, np.float32), (len(used), 1)), dress(body_name, tint)[used])
         )
 
     def pose(self, person: BodyPose) -> None:

@@ -20,7 +20,7 @@ from perception.background import build_background
 from perception.capability import places
 from perception.contract import CameraError
 from perception.coverage import Arms, grid
-from perception.detection import FRAMES, HAND, LIMB, TARGETS, Judge, Moment, Quiet, Tally, holds, quiet, tally
+from perception.detection import FRAMES, TARGETS, Judge, Moment, Quiet, Tally, holds, quiet, tally
 from perception.standing import Layer, layer, layer_figures, place
 from perception.view import CameraView, Capsules
 from safety.config import load_safety
@@ -52,7 +52,9 @@ def show_detection(
     wrong = [t for t in chosen if t not in TARGETS]
     if wrong or cell.config.world is None or not cell.config.cameras:
         what = f"no target is called {', '.join(wrong)}: there are {', '.join(TARGETS)}"
-        print(f"cell perceive detection: {what if wrong else f'{cell.path} has no twin, or no cameras'}", file=sys.stderr)
+        print(
+            f"cell perceive detection: {what if wrong else f'{cell.path} has no twin, or no cameras'}", file=sys.stderr
+        )
         return BAD_INPUT
     try:
         result, found = _measured(cell, chosen, seeds, model, replay, safety.intrusion)
@@ -119,7 +121,7 @@ def _runs(
 
 
 def _quiet(cell: LoadedCell, bench: Any, views: list[CameraView], replay: int) -> Quiet:
-    """The arm in random poses between home and ... that its joints' middle ranges permit, nobody there."""
+    """Noise over the cell without people and parts: the arm at home and in poses with every joint within 0.35 rad."""
     model, home = cell.model(), cell.home()
     random = np.random.default_rng(5)
     poses = home + random.uniform(-0.35, 0.35, (POSES, len(home)))
@@ -167,7 +169,9 @@ def _result(
             "nearest_to_arm_mm": _figure(still.nearest),
         }
         if still.false:
-            problems.append(f"empty cell: something was taken for a person in {still.false} of {still.pictures} pictures")
+            problems.append(
+                f"empty cell: something was taken for a person in {still.false} of {still.pictures} pictures"
+            )
     return {**result, "problems": problems, "holds": not problems}
 
 
@@ -213,6 +217,3 @@ def _print(result: dict[str, Any]) -> None:
         console.print(f"empty cell: {result['empty_cell']}", highlight=False, soft_wrap=True)
     for problem in result["problems"] or ["all that was asked for holds"]:
         console.print(problem, highlight=False)
-
-
-__all__ = ["HAND", "LIMB", "bench_cameras", "show_detection"]

@@ -58,9 +58,7 @@ def test_uncertainty_shrinks_while_seen_and_grows_while_hidden() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.tuples(st.floats(0.0, 0.4), st.floats(-5.0, 5.0), st.floats(-5.0, 5.0)), min_size=1, max_size=30)
-)
+@given(st.lists(st.tuples(st.floats(0.0, 0.4), st.floats(-5.0, 5.0), st.floats(-5.0, 5.0)), min_size=1, max_size=30))
 def test_whatever_comes_speed_is_bounded_and_the_covariance_stays_one(steps: list[tuple[float, float, float]]) -> None:
     motion, t = Motion(1, np.zeros(3), 0.0), 0.0
     for dt, x, y in steps:
