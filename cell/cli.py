@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cell.commands import calibrate as calibrate_command
 from cell.commands import perceive as perceive_command
 from cell.commands import safety as safety_commands
 
@@ -357,6 +358,7 @@ def settings_of(texts: Sequence[str]) -> dict[str, str]:
 
 
 app.add_typer(perceive_command.app, name="perceive")
+app.add_typer(calibrate_command.app, name="calibrate")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

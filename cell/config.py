@@ -133,6 +133,12 @@ def _names(config: CellConfig, document: Document) -> Iterator[FileError]:
     for i, camera in enumerate(config.cameras):
         if camera.mount.position == camera.mount.look_at:
             yield document.error(("cameras", i, "mount", "look_at"), "is where the camera itself is")
+        if camera.outdated:
+            yield document.error(
+                ("cameras", i, "calibrated_on"),
+                f"{camera.calibrated_on} is before the mount was last changed ({camera.mount_changed_on})",
+                remedy=f"Measure it again: cell calibrate extrinsics --camera {camera.name}",
+            )
 
 
 def _workcell(workcell: Workcell, document: Document) -> Iterator[FileError]:

@@ -1,8 +1,9 @@
 """A calibration board before one of the twin's cameras: pictures as the left imager of a stereo camera gives them, with
 the projector off; the frame of depth is that imager's.
 
-The room and the arm are drawn by the twin's rasteriser. The board is its print, mapped into the picture by the homography
-of its plane at four times the resolution, averaged, covered by what stands before it, softened and made noisy.
+The room and the arm are drawn by the twin's rasteriser. The board is its print, mapped into the picture by the
+homography of its plane at four times the resolution, averaged, covered by what stands before it, softened
+and made noisy.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from perception.calibration.board import Board
-from perception.calibration.lens import Lens
+from perception.calibration.lens import Lens, lens_of
 from perception.contract import CameraInfo
 from robots.model import RobotModel
 from robots.workcell import Workcell
@@ -70,11 +71,9 @@ class CalibrationStand:
         self._random = np.random.default_rng([seed, 11])
         k = self.info.intrinsics
         nominal = np.asarray(self.info.T_base_camera).reshape(4, 4)
-        lens = Lens(
-            width=k.width, height=k.height, fx=k.fx, fy=k.fy, cx=k.cx, cy=k.cy, distortion=[float(v) for v in distortion]
-        )
+        lens = lens_of(k).model_copy(update={"distortion": [float(v) for v in distortion]})
         self.truth = Truth(self._off(nominal, shift, turn_deg), self._off(T_flange_board, shift / 3, turn_deg), lens)
-        self._board = board
+        self._board, self._seed = board, seed
         self._print = _print(board)
         robot = options["robot"]
         self._model = RobotModel.load(str(robot["model"]), robot.get("tool"))
@@ -103,12 +102,17 @@ class CalibrationStand:
         """Picture (h, w) of the board held freely, the arm at rest."""
         return self._picture(self._rest, T_camera_board)
 
+    def held_poses(self, count: int) -> list[F64]:
+        """Poses for `held`: into all parts of the picture, tilted."""
+        return held_poses(self.truth.lens, self._board, count, self._seed)
+
     def _picture(self, q: list[float], T_camera_board: F64) -> U8:
         drawn = self._renderer.draw(Scene(0.0, q, 0.0, [], []), False)
         grey = drawn.shade.astype(np.float32) * np.float32(0.7)
         self._paint(grey, drawn.depth, T_camera_board)
         if self._map is not None:
-            grey = np.asarray(cv2.remap(grey, *self._map, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.float32)
+            u, v = self._map
+            grey = np.asarray(cv2.remap(grey, u, v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.float32)
         grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), SOFTNESS), np.float32)
         grey += self._random.normal(0.0, NOISE, grey.shape).astype(np.float32)
         return np.clip(np.rint(grey * 255.0), 0, 255).astype(np.uint8)
@@ -134,10 +138,11 @@ class CalibrationStand:
         left, top, right, bottom = max(left, 0), max(top, 0), min(right, k.width), min(bottom, k.height)
         if right <= left or bottom <= top:
             return
-        size = ((right - left) * FINER, (bottom - top) * FINER)
+        shape = (right - left, bottom - top)
+        size = (shape[0] * FINER, shape[1] * FINER)
         finer = np.array([[FINER, 0, (0.5 - left) * FINER - 0.5], [0, FINER, (0.5 - top) * FINER - 0.5], [0, 0, 1.0]])
         ink, paper = (
-            cv2.resize(cv2.warpPerspective(source, finer @ H, size), (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+            cv2.resize(cv2.warpPerspective(source, finer @ H, size), shape, interpolation=cv2.INTER_AREA)
             for source in (self._print, np.ones_like(self._print))
         )
         u, v = np.meshgrid((np.arange(left, right) - k.cx) / k.fx, (np.arange(top, bottom) - k.cy) / k.fy)

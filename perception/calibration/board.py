@@ -125,14 +125,24 @@ def find_corners(board: Board, picture: U8) -> Corners | None:
     or they lie on one line. Raises CalibrationError for what is no picture."""
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or min(picture.shape[:2]) < 32:
         raise CalibrationError(f"{picture.dtype} {picture.shape}: a picture is 8-bit grey or RGB, at least 32 px wide")
-    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = picture if picture.ndim == 2 else np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+    found = _detected(board, grey)
+    if len(found.ids) < board.corner_count:
+        # Markers of 10 px are read more often in an enlarged picture.
+        larger = cv2.resize(grey, None, fx=2.0, fy=2.0, interpolation=cv2.INTER_CUBIC)
+        second = _detected(board, np.asarray(larger, np.uint8))
+        if len(second.ids) > len(found.ids):
+            found = Corners(second.ids, (second.pixels + 0.5) / 2.0 - 0.5)
+    if len(found.ids) < LEAST_CORNERS or in_line(board.points(found.ids)[:, :2]):
+        return None
+    return found
+
+
+def _detected(board: Board, grey: U8) -> Corners:
     pixels, ids, _, _ = _detector(board).detectBoard(grey)
-    if ids is None or len(ids) < LEAST_CORNERS:
-        return None
-    number = np.asarray(ids, np.int32).reshape(-1)
-    if in_line(board.points(number)[:, :2]):
-        return None
-    return Corners(number, np.asarray(pixels, float).reshape(-1, 2))
+    if ids is None:
+        return Corners(np.zeros(0, np.int32), np.zeros((0, 2)))
+    return Corners(np.asarray(ids, np.int32).reshape(-1), np.asarray(pixels, float).reshape(-1, 2))
 
 
 def in_line(points: F64) -> bool:

@@ -132,7 +132,8 @@ def _enough(views: list[View], when: str) -> None:
     if spread[1] < LEAST_TURN:
         raise CalibrationError(
             "the poses of the arm are all parallel or turn about one axis only (second axis "
-            f"{math.degrees(spread[1]):.1f} degrees, at least {math.degrees(LEAST_TURN):g}): tilt the board about two axes between the views"
+            f"{math.degrees(spread[1]):.1f} degrees, at least {math.degrees(LEAST_TURN):g}): tilt the board "
+            "about two axes between the views"
         )
 
 

@@ -125,7 +125,8 @@ def _refuse(fit: _Fit, covered: float) -> None:
     if spread[1] < math.sin(LEAST_TILT):
         raise CalibrationError(
             "the board is parallel to itself in all pictures (spread of its normal "
-            f"{math.degrees(spread[1]):.1f} degrees, at least {math.degrees(LEAST_TILT):g}): tilt it about two axes, by 20 to 40 degrees"
+            f"{math.degrees(spread[1]):.1f} degrees, at least {math.degrees(LEAST_TILT):g}): tilt it about two "
+            "axes, by 20 to 40 degrees"
         )
     if covered < LEAST_COVERED:
         raise CalibrationError(

@@ -1,4 +1,4 @@
-"""Poses of the arm in which a camera sees the target on its flange: spread over the picture, tilted, free of fixtures."""
+"""Poses of the arm in which a camera sees the target on its flange: spread over the picture, tilted, clear."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def flange_board(board: Board, ahead: float = 0.04) -> F64:
 
 
 def plan_poses(
-    model: RobotModel, home: F64, T_base_camera: F64, lens: Lens, board: Board, workcell: Workcell, count: int, seed: int
-) -> list[F64]:
+    model: RobotModel, home: F64, T_base_camera: F64, lens: Lens, board: Board, workcell: Workcell, count: int,
+    seed: int,
+) -> list[F64]:  # fmt: skip
     """Return `count` joint positions (dof,), rad. Only the poses are free of fixtures, not the ways between them.
 
     Raises CalibrationError if the camera cannot see the board in so many."""
