@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robots.workcell import Finite, Name, Strict, Vector
+from robots.workcell import Name, Strict, Vector
 
 
 class Mount(Strict):
@@ -17,7 +17,8 @@ class Mount(Strict):
 
     position: Vector
     look_at: Vector
-    roll_deg: Finite = 0.0
+    roll_deg: Annotated[float, Field(ge=-180.0, le=180.0, allow_inf_nan=False)] = 0.0
+    """About the line of sight; 180: hung upside down."""
 
     def T_base_camera(self) -> NDArray[np.float64]:
         """Return the (4, 4) camera pose: z forward, x right, y down. Raises ValueError if it looks straight up."""

@@ -51,7 +51,7 @@ class Recorded(NamedTuple):
     depth: F64
     """(h, w) median, m; NaN: unknown."""
     sd: F64
-    """(h, w) robust standard deviation, m."""
+    """(h, w) standard deviation, m."""
     frames: int
 
 
@@ -101,8 +101,7 @@ def record(frames: Sequence[U16]) -> Recorded:
         raise CalibrationError(f"only {often.mean():.0%} of the picture has depth: is the camera covered or too near?")
     depth, sd = np.full(often.shape, np.nan), np.full(often.shape, np.nan)
     depth[often] = np.nanmedian(stack[:, often], axis=0)
-    low, high = np.nanpercentile(stack[:, often], [16.0, 84.0], axis=0)
-    sd[often] = (high - low) / 2.0
+    sd[often] = np.nanstd(stack[:, often], axis=0, ddof=1)
     return Recorded(depth, sd, len(frames))
 
 

@@ -188,8 +188,16 @@ def _solved(lens: Lens, views: list[View], nominal: F64 | None) -> HandEye:
         Z[:3, :3] = Rotation.from_matrix(np.array([T[:3, :3] for T in each])).mean().as_matrix()
         Z[:3, 3] = np.median([T[:3, 3] for T in each], axis=0)
         starts.append((nominal, Z))
-    solutions = [refine(lens, views, X, Z) for X, Z in starts]
-    return min(solutions, key=lambda item: item[1])[0]
+    best: tuple[HandEye, float] | None = None
+    for X, Z in starts:
+        found = refine(lens, views, X, Z)
+        if best is None or found[1] < best[1]:
+            best = found
+        # A wrong start ends far from the pictures, not near them.
+        if np.median([_rms(r) for r in best[0].residuals]) <= MOST_RESIDUAL:
+            break
+    assert best is not None
+    return best[0]
 
 
 def _agreeing(A: F64, poses: list[F64], X: F64, Z: F64) -> F64:

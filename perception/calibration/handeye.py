@@ -110,7 +110,7 @@ def refine(lens: Lens, views: list[View], X: F64, Z: F64) -> tuple[HandEye, floa
         away = np.concatenate([predicted(lens, view, here, there) for view in views]) - seen
         return np.nan_to_num(away, nan=BEHIND).ravel()
 
-    found = least_squares(residual, np.zeros(12), x_scale="jac", loss="soft_l1", f_scale=LOSS, max_nfev=200)
+    found = least_squares(residual, np.zeros(12), x_scale="jac", loss="soft_l1", f_scale=LOSS, max_nfev=60)
     X, Z = moved(X, found.x[:6]), moved(Z, found.x[6:])
     each = [np.nan_to_num(predicted(lens, view, X, Z) - view.pixels, nan=BEHIND) for view in views]
     J = np.asarray(found.jac, float)
