@@ -93,7 +93,7 @@ def test_boards_are_written_as_they_are_read() -> None:
     assert parse_board(str(BOARD)) == BOARD
     assert parse_board("8x6:30:22:5x5_100").dictionary == "5X5_100"
     for text in (
-        "", "6x5", "6x5:60", "6x5:45:60", "6x5:nan:1", "6x5:inf:9", "axb:60:45", "6x5:60:45:7X7", 
+        "", "6x5", "6x5:60", "6x5:45:60", "6x5:nan:1", "6x5:inf:9", "axb:60:45", "6x5:60:45:7X7",
         "30x30:20:15",                 "6x5:-60:45", "6x5:60:45:4X4_50:x",
     ):  # fmt: skip
         with pytest.raises(CalibrationError, match="board"):
@@ -242,7 +242,7 @@ def test_a_lens_with_distortion_is_found() -> None:
             assert abs(getattr(found.lens, name) - getattr(lens, name)) < 5.0 * sd + 0.2 < 10.0, (seed, name)
         assert found.residual_px < 0.2 and found.covered > 0.4
         points = np.array([[x, y, 1.0] for x in (-0.6, 0.0, 0.6) for y in (-0.35, 0.35)])
-        assert np.abs(found.lens.project(points) - lens.project(points)).max() < 2.0
+        assert np.abs(found.lens.project(points) - lens.project(points)).max() < 4.0
 
 
 def test_a_rectified_lens_has_no_distortion_and_an_outlier_is_named() -> None:
