@@ -27,7 +27,8 @@ from cell.operator import Operator
 from cell.options import RunOptions
 from cell.process import preload, run_node
 from cell.referee import RefereeView
-from cell.session import OPERATOR, WORLD, Session, SessionError, new_session, save_session
+from cell.session import OPERATOR, RUN_PREFIX, WORLD, Session, SessionError, new_session, save_session
+from perception.cameras.ring import clear_away, ring_folder
 
 SHOW_EVERY = 0.1
 """Time between two updates of the display, wall s."""
@@ -142,6 +143,8 @@ class Processes:
 
     def __enter__(self) -> Processes:
         (self._session.directory / "logs").mkdir(exist_ok=True)
+        # What cells that were killed left in the memory would stay there until the next start of the machine.
+        clear_away(ring_folder(self._session.file.bus).parent, RUN_PREFIX, time.time())
         return self
 
     def log(self, name: str) -> Path:
@@ -176,7 +179,8 @@ class Processes:
             if child.exitcode is None:
                 child.kill()
                 child.join()
-        shutil.rmtree(self._session.file.bus, ignore_errors=True)
+        for folder in (ring_folder(self._session.file.bus), Path(self._session.file.bus)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_nodes(session: Session, processes: Processes, ports: ZmqPorts, clock: Clock) -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from perception.background import leaving_depth, rays
+from perception.cameras.links import decode_frame
 from perception.clearance import ClearanceMap
 from perception.config import Mount, PerceptionConfig
 from perception.contract import CameraInfo, ExpectedPart, FrameMessage, Observation, PointFrame
 from perception.core import CameraFusion, PointFusion
 from perception.kernels import UNKNOWN
-from perception.node import decode_frame
 from perception.view import CameraView, Capsules
 from robots.contract import PartGeometry, RobotState
 from robots.workcell import Workcell
