@@ -89,6 +89,7 @@ class FrameMessage(msgspec.Struct, frozen=True):
     height: int
     width: int
     depth: bytes
+    boot: int = 0
 
 
 class Camera(Protocol):

@@ -45,7 +45,8 @@ class BusSink:
     def send(self, frame: Frame, now: float) -> None:
         """Publish the frame."""
         height, width = frame.depth.shape
-        message = FrameMessage(frame.camera, frame.seq, frame.exposure, height, width, frame.depth.tobytes())
+        pixels = frame.depth.tobytes()
+        message = FrameMessage(frame.camera, frame.seq, frame.exposure, height, width, pixels, frame.boot)
         self._frames.send(message, now)
 
     def close(self) -> None:
@@ -74,7 +75,7 @@ def decode_frame(message: FrameMessage) -> Frame | None:
     if message.height <= 0 or message.width <= 0 or len(message.depth) != 2 * message.height * message.width:
         return None
     depth = np.frombuffer(message.depth, "<u2").reshape(message.height, message.width)
-    return Frame(message.camera, message.seq, message.exposure, depth)
+    return Frame(message.camera, message.seq, message.exposure, depth, boot=message.boot)
 
 
 class RingSink:

@@ -35,8 +35,8 @@ LARGEST_SIDE = 4096
 _HEAD = struct.Struct("<8sIIIIIIdddd64sQ")
 """magic, version, slots, height, width, colour, bytes a slot, fx, fy, cx, cy, name, boot; its CRC-32 follows."""
 _COUNT_AT, _FIRST_SLOT, _SLOT_HEAD = 512, 4096, 128
-_META = struct.Struct("<Qqdddd")
-"""count, seq, exposure, exposure time, hardware time, time of writing; its CRC-32 follows."""
+_META = struct.Struct("<QQqdddd")
+"""count, boot, seq, exposure, exposure time, hardware time, time of writing; its CRC-32 follows."""
 _META_AT = 64
 """In a slot; before it the mark, apart from it the pixels."""
 LOOK_AGAIN = 0.05
@@ -194,7 +194,9 @@ class RingWriter:
         views.depths[slot][:] = frame.depth
         if self.form.colour and frame.colour is not None:
             views.colours[slot][:] = frame.colour
-        meta = _META.pack(count, frame.seq, frame.exposure, frame.exposure_time, frame.hardware, now)
+        # A camera that was plugged in again begins a new life in the same process.
+        boot = max(self.boot, frame.boot)
+        meta = _META.pack(count, boot, frame.seq, frame.exposure, frame.exposure_time, frame.hardware, now)
         at = views.metas[slot]
         views.memory[at : at + _META.size + 4] = meta + struct.pack("<I", zlib.crc32(meta))
         _fence()
@@ -302,7 +304,7 @@ class RingReader:
         meta = views.memory[at : at + _META.size + 4]
         if struct.unpack_from("<I", meta, _META.size)[0] != zlib.crc32(meta[: _META.size]):
             return None
-        said, seq, exposure, exposure_time, hardware, written = _META.unpack_from(meta)
+        said, boot, seq, exposure, exposure_time, hardware, written = _META.unpack_from(meta)
         if said != count:
             return None
         depth = self._depths[turn]
@@ -311,7 +313,7 @@ class RingReader:
         if self.form.colour:
             colour = self._colours[turn]
             np.copyto(colour, views.colours[slot])
-        return Frame(self.form.camera, seq, exposure, depth, colour, self._boot, exposure_time, hardware), written
+        return Frame(self.form.camera, seq, exposure, depth, colour, boot, exposure_time, hardware), written
 
     def detach(self) -> None:
         """Let the segment go. Idempotent."""

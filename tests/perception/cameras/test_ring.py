@@ -268,7 +268,7 @@ def test_forged_figures_of_a_frame_are_refused(pair: tuple[RingWriter, RingReade
     writer.write(picture(1), 0.0)
     at = writer._views.metas[1]
     # An exposure that is newer than the truth, without its check.
-    struct.pack_into("<d", writer._views.memory, at + 16, 99.0)
+    struct.pack_into("<d", writer._views.memory, at + 24, 99.0)
     assert reader.take(0.0) is None
     assert reader.torn
     writer.write(picture(2), 0.0)
