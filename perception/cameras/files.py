@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
@@ -15,7 +16,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import msgspec
 import numpy as np
 import zstandard
-from mcap.exceptions import McapError
+from mcap.exceptions import EndOfFile, McapError
 from mcap.records import Channel, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
@@ -27,8 +28,9 @@ COMPRESSION = 1
 ABOUT = "camera"
 """Name of the metadata records that say what a camera is."""
 LARGEST_SIDE = 4096
-BROKEN = (McapError, struct.error, msgspec.DecodeError)
-"""What the reader raises where a file breaks off, depending on the byte."""
+LARGEST_RECORD = 256 * 1024 * 1024
+DAMAGED = (McapError, struct.error, ValueError, KeyError, OverflowError, MemoryError)
+"""What the reader raises where a file is damaged, depending on the byte."""
 
 
 class RecordingError(Exception):
@@ -111,14 +113,14 @@ class McapRecorder:
         self._writer = Writer(self._stream, chunk_size=CHUNK, compression=CompressionType.NONE)
         self._writer.start(profile="collabcell", library="collabcell")
         for info in cameras:
-            text = msgspec.json.encode(info).decode()
-            self._writer.add_metadata(ABOUT, {"name": info.name, "info": text})
+            text = msgspec.json.encode(info)
+            self._writer.add_metadata(ABOUT, {"info": text.decode(), "crc32": str(zlib.crc32(text))})
         schema_text = msgspec.json.encode(msgspec.json.schema(RecordedFrame))
         schema = self._writer.register_schema(RecordedFrame.__name__, "jsonschema", schema_text)
         self._channels = {
             info.name: self._writer.register_channel(topic_frame(info.name), "msgpack", schema) for info in cameras
         }
-        self._press = zstandard.ZstdCompressor(level=COMPRESSION)
+        self._press = zstandard.ZstdCompressor(level=COMPRESSION, write_checksum=True)
 
     def add(self, frame: Frame) -> None:
         """Write a frame. Raises RecordingError: unknown camera, impossible time, disk full."""
@@ -175,8 +177,11 @@ class McapRecording:
             raise RecordingError(f"{path}: no camera in it: only recordings of `cell camera record` have some")
 
     def _info(self, text: dict[str, str]) -> CameraInfo:
+        said = text.get("info", "").encode()
+        if text.get("crc32") != str(zlib.crc32(said)):
+            raise RecordingError(f"{self.path}: damaged: what it says of a camera has been changed")
         try:
-            info = msgspec.json.decode(text.get("info", ""), type=CameraInfo)
+            info = msgspec.json.decode(said, type=CameraInfo)
         except msgspec.DecodeError as error:
             raise RecordingError(f"{self.path}: damaged: what it says of a camera is {error}") from None
         k = info.intrinsics
@@ -193,18 +198,23 @@ class McapRecording:
             if not stream.read(1):
                 raise RecordingError(f"{self.path}: empty file")
             stream.seek(0)
-            records = StreamReader(stream).records
-            any_yet = False
+            reader = StreamReader(stream, validate_crcs=True, record_size_limit=LARGEST_RECORD)
+            records = reader.records
+            count = 0
             while True:
                 try:
                     record = next(records)
                 except StopIteration:
                     return
-                except BROKEN as error:
-                    if not any_yet:
-                        raise RecordingError(f"{self.path}: is no MCAP file ({error})") from None
+                except EndOfFile:
+                    if count == 0:
+                        raise RecordingError(f"{self.path}: is no MCAP file") from None
+                    # The writer was killed; what it had written is good.
                     return
-                any_yet = True
+                except DAMAGED as error:
+                    what = f"damaged after {count} records" if count else "is no MCAP file"
+                    raise RecordingError(f"{self.path}: {what} ({str(error)[:80]})") from None
+                count += 1
                 yield record
 
     def frames(self, camera: str) -> Generator[Frame]:
