@@ -6,7 +6,7 @@ import contextlib
 import math
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,25 @@ from numpy.typing import NDArray
 
 from perception.cameras.colour import ColourMap, coloured
 from perception.cameras.files import RecordingError, find_camera
-from perception.cameras.realsense import BASELINE, RANGE, SUBPIXEL, counter_of, depth_of, exposure_of, millimetres
-from perception.cameras.realsense_link import close_sensors, colour_map, library
+from perception.cameras.realsense import (
+    BASELINE,
+    RANGE,
+    SUBPIXEL,
+    counter_of,
+    depth_of,
+    exposure_of,
+    millimetres,
+    newest,
+)
+from perception.cameras.realsense_link import (
+    Stream,
+    Wanted,
+    close_sensors,
+    colour_map,
+    find,
+    library,
+    open_stream,
+)
 from perception.contract import CameraInfo, Frame, Intrinsics
 
 AHEAD = 8
@@ -157,3 +174,34 @@ class RealsenseRecording:
     def close(self) -> None:
         """End a running iteration; the file is given back with this object."""
         self._stop.set()
+
+
+class Db3Recorder:
+    """Lets librealsense write what one camera delivers."""
+
+    def __init__(self, path: Path, wanted: Wanted, devices: Callable[[], Sequence[Any]]) -> None:
+        """Open the camera and begin. Raises CameraError for the camera, RecordingError for the file."""
+        device = find(devices(), wanted.serial)
+        self.path = path
+        path.unlink(missing_ok=True)
+        try:
+            self._recorder = library().recorder(str(path), device)
+        except RuntimeError as error:
+            raise RecordingError(f"{path}: cannot be recorded: {error}") from None
+        self._stream: Stream | None = open_stream(self._recorder, wanted)
+
+    def poll(self) -> int:
+        """Return how many depth frames have come since; they are in the file."""
+        count = 0
+        while self._stream is not None and self._stream.depth.poll_for_frame():
+            count += 1
+        if self._stream is not None and self._stream.colour is not None:
+            newest(self._stream.colour)
+        return count
+
+    def close(self) -> None:
+        """End the recording; the file is complete then. Idempotent."""
+        if self._stream is not None:
+            close_sensors(self._stream.sensors)
+            self._stream = None
+            del self._recorder
