@@ -24,6 +24,7 @@ def placed(clock: HardwareClock, begin: float, offset: float, delays: list[float
     return out
 
 
+@pytest.mark.requirement("PER-10")
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     st.floats(-1e5, 1e5),
@@ -53,6 +54,7 @@ def test_even_when_no_frame_came_quickly_the_error_is_the_excess_of_the_least_de
             assert at <= true + max(0.0, least + min(jitter[: k + 1]) - LATENCY) + 1e-9
 
 
+@pytest.mark.requirement("PER-10")
 def test_the_first_frames_after_a_start_are_not_used() -> None:
     clock = HardwareClock(LATENCY)
     results = [at for _, at, _ in placed(clock, 1.0, 0.5, [0.02] * (SETTLE + 5))]
@@ -69,6 +71,7 @@ def test_microseconds_of_32_bits_begin_again_without_a_gap() -> None:
     assert np.allclose(np.diff(kept), period, atol=1e-6)
 
 
+@pytest.mark.requirement("PER-10")
 @pytest.mark.parametrize("jump", [-JUMP - 0.5, JUMP + 0.5, -3000.0, 1e6])
 def test_a_clock_that_was_set_is_learned_anew(jump: float) -> None:
     clock = HardwareClock(LATENCY)
@@ -80,6 +83,7 @@ def test_a_clock_that_was_set_is_learned_anew(jump: float) -> None:
     assert all(at <= 11.0 + k / 30 + 1e-9 for k, at in known)
 
 
+@pytest.mark.requirement("PER-10")
 def test_repeated_and_earlier_frames_have_no_time() -> None:
     clock = HardwareClock(LATENCY)
     placed(clock, 10.0, 0.0, [0.02] * 30)

@@ -158,6 +158,7 @@ def test_no_camera_is_said_at_once_and_a_camera_that_comes_later_is_found() -> N
     rig.camera.close()
 
 
+@pytest.mark.requirement("PER-11")
 def test_unplugged_and_plugged_in_again_is_a_new_life() -> None:
     rig = Rig()
     rig.plug_in()
@@ -211,6 +212,7 @@ def test_settings_are_made_and_read_back() -> None:
     rig.camera.close()
 
 
+@pytest.mark.requirement("PER-11")
 @pytest.mark.parametrize(
     ("devices", "options", "words"),
     [
@@ -238,6 +240,7 @@ def test_a_device_that_is_not_the_one_of_the_cell_file_is_refused(
     rig.camera.close()
 
 
+@pytest.mark.requirement("PER-10")
 def test_frames_without_hardware_time_are_refused() -> None:
     rig = Rig()
     rig.plug_in()

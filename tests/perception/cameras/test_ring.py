@@ -131,6 +131,7 @@ class Interrupted(RingReader):
         return found
 
 
+@pytest.mark.requirement("PER-09")
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=8))
 def test_a_frame_overwritten_while_it_is_copied_is_not_used(
@@ -150,6 +151,7 @@ def test_a_frame_overwritten_while_it_is_copied_is_not_used(
     writer.close()
 
 
+@pytest.mark.requirement("PER-09")
 def test_a_second_process_at_full_speed_is_never_seen_torn(tmp_path: Path) -> None:
     size = (424, 240)
     process = child(tmp_path, 6000, size)
@@ -169,6 +171,7 @@ def test_a_second_process_at_full_speed_is_never_seen_torn(tmp_path: Path) -> No
     ended(process)
 
 
+@pytest.mark.requirement("PER-09")
 def test_a_killed_writer_is_replaced_and_its_old_frames_are_not_taken(tmp_path: Path) -> None:
     process = child(tmp_path, 5, (W, H))
     lens = Intrinsics(W, H, 0.9 * W, 0.9 * W, W / 2, H / 2)
@@ -205,6 +208,7 @@ def test_a_reader_that_comes_first_says_why_it_has_nothing(tmp_path: Path) -> No
     writer.close()
 
 
+@pytest.mark.requirement("PER-09")
 @pytest.mark.parametrize(
     ("other", "words"),
     [
@@ -263,6 +267,7 @@ def test_a_cut_off_segment_is_refused(tmp_path: Path) -> None:
     writer.close()
 
 
+@pytest.mark.requirement("PER-09")
 def test_forged_figures_of_a_frame_are_refused(pair: tuple[RingWriter, RingReader]) -> None:
     writer, reader = pair
     writer.write(picture(1), 0.0)
