@@ -44,49 +44,60 @@ def coloured(mapping: ColourMap, depth: NDArray[np.uint16], colour: NDArray[np.u
     if depth.shape != (k.height, k.width) or colour.shape != (lens.height, lens.width, 3):
         raise ValueError(f"depth {depth.shape} and colour {colour.shape} are not of these cameras")
     out = np.zeros((k.height, k.width, 3), np.uint8)
-    inner = np.array([k.fx, k.fy, k.cx, k.cy])
-    outer = np.array([lens.fx, lens.fy, lens.cx, lens.cy])
-    _colour(depth, colour, inner, outer, mapping.rotation, mapping.translation, mapping.grid, out)
+    inner = np.array([k.fx, k.fy, k.cx, k.cy], np.float32)
+    outer = np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32)
+    turn, shift = mapping.rotation.astype(np.float32), mapping.translation.astype(np.float32)
+    _colour(depth, colour, inner, outer, turn, shift, mapping.grid, out)
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _colour(
     depth: NDArray[np.uint16],
     colour: NDArray[np.uint8],
-    k: NDArray[np.float64],
-    lens: NDArray[np.float64],
-    rotation: NDArray[np.float64],
-    translation: NDArray[np.float64],
+    k: NDArray[np.float32],
+    lens: NDArray[np.float32],
+    rotation: NDArray[np.float32],
+    translation: NDArray[np.float32],
     grid: NDArray[np.float32],
     out: NDArray[np.uint8],
 ) -> None:
     height, width = colour.shape[0], colour.shape[1]
+    rows, columns = np.float32(grid.shape[0] - 1), np.float32(grid.shape[1] - 1)
+    one, half, zero, metre = np.float32(1.0), np.float32(0.5), np.float32(0.0), np.float32(0.001)
+    # The colour camera's pixels in nodes of the grid.
+    fx, fy = lens[0] / np.float32(STEP), lens[1] / np.float32(STEP)
+    cx, cy = lens[2] / np.float32(STEP) + np.float32(MARGIN), lens[3] / np.float32(STEP) + np.float32(MARGIN)
+    right, bottom = np.float32(width) - half, np.float32(height) - half
     for v in range(depth.shape[0]):
+        ray_y = (np.float32(v) - k[3]) / k[1]
+        base_x = rotation[0, 1] * ray_y + rotation[0, 2]
+        base_y = rotation[1, 1] * ray_y + rotation[1, 2]
+        base_z = rotation[2, 1] * ray_y + rotation[2, 2]
         for u in range(depth.shape[1]):
-            z = 0.001 * depth[v, u]
-            if z <= 0.0:
+            if depth[v, u] == 0:
                 continue
-            x, y = (u - k[2]) / k[0] * z, (v - k[3]) / k[1] * z
-            px = rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z + translation[0]
-            py = rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z + translation[1]
-            pz = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z + translation[2]
-            if pz <= 0.0:
+            z = metre * np.float32(depth[v, u])
+            ray_x = (np.float32(u) - k[2]) / k[0]
+            pz = (rotation[2, 0] * ray_x + base_z) * z + translation[2]
+            if not pz > zero:
                 continue
-            a = (px / pz * lens[0] + lens[2]) / STEP + MARGIN
-            b = (py / pz * lens[1] + lens[3]) / STEP + MARGIN
-            if not (0.0 <= a < grid.shape[1] - 1 and 0.0 <= b < grid.shape[0] - 1):
+            a = ((rotation[0, 0] * ray_x + base_x) * z + translation[0]) / pz * fx + cx
+            b = ((rotation[1, 0] * ray_x + base_y) * z + translation[1]) / pz * fy + cy
+            if not (zero <= a < columns and zero <= b < rows):
                 continue
-            i, j = int(b), int(a)
-            s, t = b - i, a - j
-            at_u = (1 - s) * ((1 - t) * grid[i, j, 0] + t * grid[i, j + 1, 0]) + s * (
-                (1 - t) * grid[i + 1, j, 0] + t * grid[i + 1, j + 1, 0]
+            i, j = np.int32(b), np.int32(a)
+            s, t = b - np.float32(i), a - np.float32(j)
+            upper, lower = one - s, s
+            at_u = upper * ((one - t) * grid[i, j, 0] + t * grid[i, j + 1, 0]) + lower * (
+                (one - t) * grid[i + 1, j, 0] + t * grid[i + 1, j + 1, 0]
             )
-            at_v = (1 - s) * ((1 - t) * grid[i, j, 1] + t * grid[i, j + 1, 1]) + s * (
-                (1 - t) * grid[i + 1, j, 1] + t * grid[i + 1, j + 1, 1]
+            at_v = upper * ((one - t) * grid[i, j, 1] + t * grid[i, j + 1, 1]) + lower * (
+                (one - t) * grid[i + 1, j, 1] + t * grid[i + 1, j + 1, 1]
             )
-            if not (-0.5 <= at_u < width - 0.5 and -0.5 <= at_v < height - 0.5):
+            if not (-half <= at_u < right and -half <= at_v < bottom):
                 continue
-            column, row = int(at_u + 0.5), int(at_v + 0.5)
-            for c in range(3):
-                out[v, u, c] = colour[row, column, c]
+            column, row = np.int32(at_u + half), np.int32(at_v + half)
+            out[v, u, 0] = colour[row, column, 0]
+            out[v, u, 1] = colour[row, column, 1]
+            out[v, u, 2] = colour[row, column, 2]
