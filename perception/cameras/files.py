@@ -113,7 +113,8 @@ class McapRecorder:
         self._writer = Writer(self._stream, chunk_size=CHUNK, compression=CompressionType.NONE)
         self._writer.start(profile="collabcell", library="collabcell")
         for info in cameras:
-            text = msgspec.json.encode(info)
+            # Figures may be of numpy's types.
+            text = msgspec.json.encode(info, enc_hook=float)
             self._writer.add_metadata(ABOUT, {"info": text.decode(), "crc32": str(zlib.crc32(text))})
         schema_text = msgspec.json.encode(msgspec.json.schema(RecordedFrame))
         schema = self._writer.register_schema(RecordedFrame.__name__, "jsonschema", schema_text)
