@@ -154,7 +154,11 @@ class RealsenseCamera:
 
     def _tend(self) -> None:
         while not self._end.wait(TURN):
-            self.tend(self._clock.now())
+            try:
+                self.tend(self._clock.now())
+            except Exception as error:  # what ended this thread without a word would leave the camera dead for ever
+                if self._link is not None:
+                    self._link.give_up(f"RealSense {self.options.serial}: {error!r}")
 
     def tend(self, now: float) -> None:
         """Look after the plug once; may take as long as the library does."""

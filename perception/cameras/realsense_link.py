@@ -67,11 +67,14 @@ class Stream(NamedTuple):
 
 
 def connected() -> Callable[[], Sequence[Any]]:
-    """Return a function that lists the devices plugged in at the moment."""
-    context = library().context()
+    """Return a function that lists the devices plugged in at the moment. The library looks at the bus when it is called
+    first, which takes longer than a camera's node may wait."""
+    context: list[Any] = []
 
     def devices() -> Sequence[Any]:
-        return list(context.query_devices())
+        if not context:
+            context.append(library().context())
+        return list(context[0].query_devices())
 
     return devices
 
@@ -266,6 +269,10 @@ class Link:
         stream, self.stream, self.trouble = self.stream, None, reason
         if stream is not None:
             close_sensors(stream.sensors)
+
+    def give_up(self, reason: str) -> None:
+        """Close the camera for this reason; `step` looks for it again."""
+        self._drop(reason)
 
     def close(self) -> None:
         """Close the camera."""

@@ -307,6 +307,30 @@ def test_the_thread_that_looks_after_the_plug_ends_with_the_camera() -> None:
     assert not thread.is_alive()
 
 
+def test_what_the_library_throws_at_the_thread_is_said_and_the_camera_is_looked_for_again() -> None:
+    calls = 0
+
+    def devices() -> list[Any]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise TypeError("odd")
+        return []
+
+    camera = RealsenseCamera("front", OPTIONS, devices=devices)
+    camera.connect(0.0)
+    link = camera._link
+    assert link is not None
+    for _ in range(600):
+        if calls >= 2:
+            break
+        if calls == 1 and "odd" in link.trouble:
+            link._next = -math.inf
+        time.sleep(0.01)
+    assert calls >= 2
+    camera.close()
+
+
 DISTORTED = (-0.056, 0.066, 0.0003, -0.0004, -0.021)
 """Of the size that colour lenses of a D455 have."""
 

@@ -316,3 +316,44 @@ def test_a_player_that_is_closed_early_lets_the_file_go(db3: tuple[Path, list[np
     first = again.poll(0.03)
     assert first is not None and first.seq == 1
     again.close()
+
+
+def test_librealsense_records_what_a_camera_of_the_cell_delivers(tmp_path: Path) -> None:
+    pytest.importorskip("pyrealsense2")
+    from perception.cameras.realsense import describe, wanted_of
+    from perception.cameras.realsense_files import Db3Recorder
+    from tests.perception.cameras.software import SoftwareCamera, noisy
+    from tests.perception.cameras.test_realsense import OPTIONS
+
+    source = SoftwareCamera()
+    wanted = wanted_of(*describe("left", OPTIONS))
+    with pytest.raises(CameraError, match="no RealSense"):
+        Db3Recorder(tmp_path / "a.db3", wanted, list)
+    recorder = Db3Recorder(tmp_path / "a.db3", wanted, lambda: [source.device])
+    pictures, count = [noisy(k) for k in range(8)], 0
+    for k, one in enumerate(pictures):
+        source.push(k + 1, 20.0 + k / 30, one)
+        for _ in range(500):
+            came = recorder.poll()
+            count += came
+            if came:
+                break
+            time.sleep(0.002)
+    recorder.close()
+    recorder.close()
+    assert count == 8
+    back = list(open_recording(tmp_path / "a.db3").frames("a"))
+    assert [f.seq for f in back] == list(range(1, 9))
+    assert all(np.array_equal(f.depth, p) for f, p in zip(back, pictures, strict=True))
+
+
+def test_the_figures_for_the_cell_file_are_those_of_the_camera() -> None:
+    rs = pytest.importorskip("pyrealsense2")
+    from cell.commands.camera_info import lens_figures
+    from tests.perception.cameras.software import CENTRE, FOCAL, SoftwareCamera
+
+    device = SoftwareCamera().device
+    found = lens_figures(device, (848, 480, 30), rs)
+    assert found == {"model": "D455", "fx": FOCAL, "fy": FOCAL, "cx": CENTRE[0], "cy": CENTRE[1]}
+    with pytest.raises(CameraError, match="no depth of 640x480@30"):
+        lens_figures(device, (640, 480, 30), rs)
