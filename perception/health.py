@@ -48,11 +48,14 @@ class CameraWatch:
         if self._picture is None:
             # No camera delivers this value: the first picture differs from it.
             self._picture = np.full(frame.depth.shape, 65535, np.uint16)
-        same, valid, near = kernels.compare(frame.depth, self._picture, self._config.covered_nearer * 1000.0)
+        same, valid, near, saturated = kernels.compare(frame.depth, self._picture, self._config.covered_nearer * 1000.0)
         self._picture[:] = frame.depth
         if same:
             # Real depth noise never repeats a picture to the bit.
             return self._refuse("frozen: the same picture came twice")
+        if saturated:
+            # Taken for depth it would be the farthest there is, and all before it free.
+            return self._refuse(f"saturated: {saturated} pixels at the largest value, where unknown is 0")
         self._valid = valid / frame.depth.size
         if self._valid < self._config.least_valid:
             return self._refuse(f"invalid: only {self._valid:.0%} of the pixels are valid")
