@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from cell.bus.inprocess import Hub
 from cell.bus.messages import Heartbeat
-from cell.bus.ports import BusError
+from cell.bus.ports import BusError, Node
 from cell.bus.zeromq import ZmqPorts
 from cell.clock import Clock, RealClock, SimulatedClock
 from cell.heartbeat import topic as heartbeat_topic
+from cell.hosted import HostedNode
 from cell.lockstep import TICK, Lockstep
 from cell.nodes import build
 from cell.observer import Observer
@@ -27,13 +28,27 @@ from cell.operator import Operator
 from cell.options import RunOptions
 from cell.process import preload, run_node
 from cell.referee import RefereeView
-from cell.session import OPERATOR, RUN_PREFIX, WORLD, Session, SessionError, new_session, save_session
+from cell.session import (
+    OPERATOR,
+    RECORDER,
+    RUN_PREFIX,
+    WORLD,
+    Session,
+    SessionError,
+    new_session,
+    save_session,
+)
 from perception.cameras.ring import clear_away, ring_folder
+from safety.contract import SECOND
 
 SHOW_EVERY = 0.1
 """Time between two updates of the display, wall s."""
 END_AFTER = 0.5
 """A run goes on so long after its end, s, so that the last events are recorded."""
+HOSTED = {SECOND: 1, RECORDER: 10}
+"""Nodes that have a process of their own in lock-step runs too, and how many steps they get at once."""
+REFEREE_TIME = 10.0
+"""A run goes on for at most so long after that, s, until the referee has seen all of it."""
 START_UP = 60.0
 """Longest time until all node processes must beat, s."""
 
@@ -82,9 +97,14 @@ def run_lockstep(options: RunOptions, show: Show | None = None, session: Session
     session = session or new_session(options, run_directory(options.runs), attended=True)
     clock, hub = SimulatedClock(), Hub()
     nodes = []
+    # First of all, so that they begin while the others are built here.
+    hosted = {name: _hosted(name, session, hub) for name in HOSTED if name in session.node_names}
     for name in session.node_names:
         ports = hub.ports(name)
-        nodes.append((build(name, session, ports, clock), ports.publisher(heartbeat_topic(name), Heartbeat)))
+        node: Node = hosted[name] if name in hosted else build(name, session, ports, clock)
+        nodes.append((node, ports.publisher(heartbeat_topic(name), Heartbeat)))
+    for guest in hosted.values():
+        guest.open()
     loop = Lockstep(nodes, clock)
     ports = hub.ports(OPERATOR)
     operator = Operator(ports, "operator", options.confirm_clear, WORLD in session.node_names, session=OPERATOR)
@@ -101,6 +121,10 @@ def run_lockstep(options: RunOptions, show: Show | None = None, session: Session
     return RunResult(session, observer, operator, referee, now, time.perf_counter() - begun, outcome)
 
 
+def _hosted(name: str, session: Session, hub: Hub) -> HostedNode:
+    return HostedNode(name, hub, lambda ports, clock: build(name, session, ports, clock), HOSTED[name])
+
+
 def _drive(
     step: Callable[[], float],
     options: RunOptions,
@@ -113,7 +137,7 @@ def _drive(
     """Step until the operator says it is over, or time is up; return the time on the cell's clock since the start."""
     first = step()
     now, shown, over = first, 0.0, float("inf")
-    while now < min(over, first + options.time_limit):
+    while not _ended(now, min(over, first + options.time_limit), referee):
         operator.step(now)
         observer.step(now)
         referee.step()
@@ -125,6 +149,14 @@ def _drive(
             show(Progress(now - first, wall, observer, operator))
         now = step()
     return now - first
+
+
+def _ended(now: float, end: float, referee: RefereeView) -> bool:
+    """The end has come, and the referee has seen what led to it or is given up."""
+    if now < end:
+        return False
+    referee.unjudged = referee.missing(end - END_AFTER)
+    return referee.unjudged == 0.0 or now >= end + REFEREE_TIME
 
 
 class Processes:

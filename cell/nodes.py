@@ -84,6 +84,7 @@ def _world(session: Session, ports: Ports, clock: Clock) -> Node:
     assert world is not None
     options = dict(world.options)
     options.setdefault("people_wait", session.file.attended)
+    options.setdefault("judged", "apart" if session.file.mode == "lockstep" else "meanwhile")
     options["referee"] = {**_referee(session), **options.get("referee", {})}
     factory = entry_point("cell.worlds", world.driver)
     node: Node = factory(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import defaultdict, deque
 from typing import NamedTuple
 
 import msgspec
@@ -84,7 +84,7 @@ class Observer:
         self.time_stopped = 0.0
         self.lowest_rate_while_moving = 1.0
         self.late_leases = 0
-        self.parts: dict[str, Durations] = {}
+        self.parts: defaultdict[str, Durations] = defaultdict(Durations)
         """Parts of the reaction time as measured by supervisor and robot node."""
         self.recent: list[Event] = []
         self._grounds: deque[str] = deque(maxlen=64)
@@ -109,8 +109,8 @@ class Observer:
         if robot is not None:
             self.robot = robot.body
             if robot.body.data_age >= 0.0:
-                self.parts.setdefault(USED, Durations()).take(robot.body.data_age)
-            self.parts.setdefault(TICK, Durations()).take(robot.body.tick)
+                self.parts[USED].take(robot.body.data_age)
+            self.parts[TICK].take(robot.body.tick)
             self._digest.update(_encode(robot.body))
         if cell is not None:
             self.cell = cell.body
@@ -118,7 +118,7 @@ class Observer:
         if safety is not None:
             self.safety = safety.body
             for part, took in safety.body.reaction.items():
-                self.parts.setdefault(part, Durations()).take(took)
+                self.parts[part].take(took)
             # A refusal without a measurement has no required distance; a separation below 0 is space within the arm.
             if safety.body.required >= 0.0 and safety.body.limit < 1.0:
                 self._grounds.append(safety.body.reason)

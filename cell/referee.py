@@ -16,12 +16,18 @@ class RefereeView:
     def __init__(self, ports: Ports) -> None:
         self._reports = ports.subscriber(TOPIC, dict[str, Any])
         self.report: dict[str, Any] | None = None
+        self.unjudged = 0.0
+        """Time at the end of the run that the referee has not seen when it was given up, s."""
 
     def step(self) -> None:
         """Take the newest report."""
         envelope = self._reports.take()
         if envelope is not None:
             self.report = envelope.body
+
+    def missing(self, until: float) -> float:
+        """How much of the time up to `until`, s, it has not seen; 0 where nobody judges."""
+        return 0.0 if self.report is None else max(0.0, until - float(self.report["t"]))
 
     def count(self, name: str) -> int | None:
         """A count of the report; None if nobody judged."""

@@ -89,6 +89,8 @@ def table_of(summary: RunSummary) -> Table:
         ("alarms", ", ".join(summary.alarms) or "none"),
         ("fingerprint", summary.fingerprint[:16] or "-"),
     ]
+    if summary.unjudged_s > 0.0:
+        rows.insert(8, ("not judged", f"[red]the referee has not seen the last {summary.unjudged_s:.1f} s[/]"))
     for name, value in rows:
         table.add_row(name, value)
     for name, file in (("timeline", summary.timeline), ("recording", summary.recording), ("ledger", summary.ledger)):

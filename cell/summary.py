@@ -29,6 +29,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     contacts_while_moving: int | None
     psd_violations: int | None
     outside_assumption: int | None
+    unjudged_s: float = 0.0
+    """Time before the end that the referee did not get to see: the counts above say nothing of it."""
     protective_stops: int
     """How often the arm came to stand for a person."""
     time_slowed_s: float

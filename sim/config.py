@@ -87,6 +87,9 @@ class WorldOptions(Strict):
     scene_hz: Annotated[float, Field(ge=30.0, le=1000.0)] = 60.0
     """How often `Scene` is published, Hz; a multiple of the cameras' rate lets them expose on time."""
     referee: RefereeOptions = RefereeOptions()
+    judged: Literal["here", "apart", "meanwhile"] = "here"
+    """Where the referee works: in the twin's step; in a process of its own, with its account one row later; or there,
+    whenever it has time, with rows as long as they get (live: it must not hold physics up)."""
     start_people: Seconds = 0.0
     """People's clocks start so long after the twin's, s."""
     people_wait: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,8 +36,9 @@ from sim.contract import (
 )
 from sim.drives import DriveInputs, DriveLimits, SimulatedDrives
 from sim.human import people_of
+from sim.judging import DirectJudge, Judge, JudgeApart, Moment
 from sim.linkage import load_linkage
-from sim.referee import ArmTruth, PersonTrack, Referee
+from sim.referee import NEVER, ArmTruth, PersonTrack, Referee
 from sim.robot import INPUTS
 from sim.scenario import load_scenario
 from sim.world import ArmReading, World
@@ -58,16 +59,10 @@ REST = 0.002
 
 
 JUDGED_TOGETHER = 5
-"""So many steps are put before the referee at once, which costs far less than one by one."""
-
-
-class _Moment(NamedTuple):
-    """One step for the referee."""
-
-    t: float
-    since: float
-    """Time on the people's clocks, s."""
-    arm: ArmTruth
+"""So many steps are put before a referee in this process at once, which costs far less than one by one; one in a
+process of its own gets all steps of a look."""
+LOOK_EVERY = 0.1
+"""Time between two looks at parts and contacts, s."""
 
 
 class TwinNode:
@@ -126,11 +121,19 @@ class TwinNode:
         self._quiet: dict[str, float] = {}
         self._start = math.inf if self.options.people_wait else now + self.options.start_people
         self.people = people_of(self.scenario, workcell.floor, self.seed)
-        self._unjudged: list[_Moment] = []
+        self._unjudged: list[Moment] = []
         self._linkage, self._deceleration = load_linkage(arm), [2.0 * v for v in arm.brake]
-        self.referee = Referee(self._linkage, self.options.referee, self._deceleration, bool(self.people))
-        self._account = self.referee.report(now)
+        self._judge = self._appoint(now)
+        self._account = RefereeReport(now, NEVER, 0, 0, 0, 0)
         self._connect(ports)
+
+    def _referee(self) -> Referee:
+        return Referee(self._linkage, self.options.referee, self._deceleration, bool(self.people))
+
+    def _appoint(self, now: float) -> Judge:
+        if self.options.judged == "here" or not self.people:
+            return DirectJudge(self._referee(), self.people, now)
+        return JudgeApart(self._referee, self.people, now, background=self.options.judged == "meanwhile")
 
     def _connect(self, ports: Ports) -> None:
         self._commands = ports.subscriber(TOPIC_DRIVE_COMMAND, DriveCommand)
@@ -151,16 +154,16 @@ class TwinNode:
         if self.people:
             reading = self._reading
             arm = ArmTruth(reading.q, reading.dq, reading.fingers, self.world.held_box())
-            self._unjudged.append(_Moment(now, self._since(now), arm))
-        if len(self._unjudged) >= JUDGED_TOGETHER:
-            self._judge(now)
+            self._unjudged.append(Moment(now, self._since(now), arm))
+        if len(self._unjudged) >= JUDGED_TOGETHER and self.options.judged == "here":
+            self._have_judged(now)
         self._publish_state()
         if now >= self._scene_due - 1e-9:
             self._scenes.send(self._scene(now), now)
             self._scene_due = max(self._scene_due + 1.0 / self.options.scene_hz, now)
         if now >= self._look_due - 1e-9:
-            self._judge(now)
-            self._look_due = now + 0.1
+            self._have_judged(now)
+            self._look_due = now + LOOK_EVERY
             self._look_at_parts(now)
             self._look_at_contacts(now)
             self._reports.send(self._account, now)
@@ -169,15 +172,17 @@ class TwinNode:
         """Time on the people's clocks, s."""
         return max(now - self._start, 0.0) if self.options.people_wait else now - self._start
 
-    def _judge(self, now: float) -> None:
+    def _have_judged(self, now: float) -> None:
         """Let the referee see the truth since the last time; report every new contact and violation."""
-        if not self._unjudged:
+        if not self.people:
+            self._account = msgspec.structs.replace(self._account, t=now)
+        if not self._unjudged or (self.options.judged == "meanwhile" and not self._judge.free()):
             return
-        moments, self._unjudged = self._unjudged, []
-        since = [moment.since for moment in moments]
-        people = [PersonTrack(h.name, h.body.name, h.bones_row(since)) for h in self.people]
-        self.referee.observe_all([m.t for m in moments], [m.arm for m in moments], people)
-        before, self._account = self._account, self.referee.report(now)
+        row, self._unjudged = self._unjudged, []
+        self._take_account(self._judge.see(row), now)
+
+    def _take_account(self, account: RefereeReport, now: float) -> None:
+        before, self._account = self._account, account
         for kind in ("contacts_while_moving", "contact_limit_exceedances", "psd_violations"):
             if getattr(self._account, kind) > getattr(before, kind) and now >= self._quiet.get(kind, -math.inf):
                 # One event for a row of steps; the counters count every step.
@@ -384,7 +389,7 @@ class TwinNode:
             drives.accept(Setpoint(n + 1, n * 0.004, q.tolist(), [0.0] * len(q)), n * 0.004, q)
             drives.step(n * 0.004, self.world.dt, DriveInputs(False, False, -1, 0), q)
         people = [PersonTrack(h.name, h.body.name, h.bones_row([0.0, 0.0])) for h in self.people]
-        referee = Referee(self._linkage, self.options.referee, self._deceleration, bool(self.people))
+        referee = self._referee()
         arm = ArmTruth(q, np.full_like(q, 0.5), self._reading.fingers, None)
         for n in range(0, 30, 2):  # its exact measurement comes only every so many steps
             referee.observe_all([n * self.period, (n + 1) * self.period], [arm, arm], people)
@@ -395,8 +400,11 @@ class TwinNode:
     def close(self) -> None:
         """Report where the parts are and the referee's account, and free the physics clients. Idempotent."""
         if self.world.client >= 0:
-            self._judge(self._t)
-            self._events.emit("twin.referee", self._t, **msgspec.structs.asdict(self.referee.report(self._t)))
-            self.referee.close()
+            if self._unjudged:
+                self._judge.see(self._unjudged)
+                self._unjudged = []
+            self._take_account(self._judge.settle(), self._t)
+            self._events.emit("twin.referee", self._t, **msgspec.structs.asdict(self._account))
+            self._judge.close()
             self._events.emit("twin.parts", self._t, parts=self.parts(), final=True)
             self.world.close()

@@ -30,14 +30,78 @@ class Hub:
     """One bus. `ports(node)` gives a node its connections."""
 
     def __init__(self) -> None:
-        self._topics: dict[str, list[_Inbox[Any]]] = {}
-        self._followers: dict[str, list[QueueFollower[Any]]] = {}
-        self._feeds: list[_Feed] = []
+        self._topics: dict[str, list[_Inbox[Any] | RawInbox]] = {}
+        self._followers: dict[str, list[QueueFollower[Any] | RawQueue]] = {}
+        self._feeds: list[Feed] = []
         self._services: dict[str, _Service] = {}
         self._published: set[str] = set()
 
     def ports(self, node: str, boot: int = 1) -> HubPorts:
         return HubPorts(self, node, boot)
+
+    # What is read and said here, and how to listen and speak as bytes: for `cell.bus.relay`.
+
+    def topics_read(self) -> list[str]:
+        """Topics of which somebody reads the newest message."""
+        return [topic for topic, inboxes in self._topics.items() if inboxes]
+
+    def topics_followed(self) -> list[str]:
+        """Topics of which somebody reads every message."""
+        return [topic for topic, queues in self._followers.items() if queues]
+
+    def topics_published(self) -> list[str]:
+        """Topics somebody publishes."""
+        return sorted(self._published)
+
+    def events_read(self) -> bool:
+        """Does anybody read events?"""
+        return bool(self._feeds)
+
+    def services(self) -> list[str]:
+        """Services that are offered or used."""
+        return list(self._services)
+
+    def claim(self, topic: str, node: str) -> None:
+        """Publish `topic` from elsewhere. Raises BusError if somebody does already."""
+        if topic in self._published:
+            raise BusError(f"topic {topic} already has a publisher: is a second {node} running?")
+        self._published.add(topic)
+
+    def raw_inbox(self, topic: str) -> RawInbox:
+        """A place for the newest message of a topic."""
+        inbox = RawInbox()
+        self._topics.setdefault(topic, []).append(inbox)
+        return inbox
+
+    def raw_queue(self, topic: str) -> deque[bytes]:
+        """A queue for every message of a topic."""
+        queue = RawQueue()
+        self._followers.setdefault(topic, []).append(queue)
+        return queue.queue
+
+    def raw_feed(self) -> Feed:
+        """A feed of all events."""
+        feed = Feed()
+        self._feeds.append(feed)
+        return feed
+
+    def say(self, topic: str, data: bytes) -> None:
+        """Send an encoded message to all readers of a topic."""
+        for inbox in self._topics.get(topic, ()):
+            inbox.newest = data
+        for follower in self._followers.get(topic, ()):
+            follower.queue.append(data)
+
+    def say_newest(self, topic: str, data: bytes) -> None:
+        """Send an encoded message to those who read the newest one of a topic."""
+        for inbox in self._topics.get(topic, ()):
+            inbox.newest = data
+
+    def report(self, event: Event, unheard_by: Feed | None = None) -> None:
+        """Hand an event to all feeds but one."""
+        for feed in self._feeds:
+            if feed is not unheard_by:
+                feed.events.append(event)
 
 
 class HubPorts:
@@ -51,9 +115,7 @@ class HubPorts:
         self._topics: list[str] = []
 
     def publisher(self, topic: str, kind: type[T]) -> Publisher[T]:
-        if topic in self._hub._published:
-            raise BusError(f"topic {topic} already has a publisher: is a second {self.node} running?")
-        self._hub._published.add(topic)
+        self._hub.claim(topic, self.node)
         self._topics.append(topic)
         hub = self._hub
         return _Outbox(hub._topics.setdefault(topic, []), hub._followers.setdefault(topic, []), self.node, self._boot)
@@ -74,7 +136,7 @@ class HubPorts:
         return self._source
 
     def event_feed(self) -> EventFeed:
-        feed = _Feed()
+        feed = Feed()
         self._hub._feeds.append(feed)
         return feed
 
@@ -93,7 +155,13 @@ class HubPorts:
 
 
 class _Outbox(Generic[T]):
-    def __init__(self, inboxes: list[_Inbox[T]], followers: list[QueueFollower[T]], node: str, boot: int) -> None:
+    def __init__(
+        self,
+        inboxes: list[_Inbox[Any] | RawInbox],
+        followers: list[QueueFollower[Any] | RawQueue],
+        node: str,
+        boot: int,
+    ) -> None:
         self._inboxes = inboxes
         self._followers = followers
         self._node = node
@@ -106,6 +174,20 @@ class _Outbox(Generic[T]):
             inbox.newest = data
         for follower in self._followers:
             follower.queue.append(data)
+
+
+class RawInbox:
+    """The newest message of a topic, unread."""
+
+    def __init__(self) -> None:
+        self.newest: bytes | None = None
+
+
+class RawQueue:
+    """Every message of a topic, unread."""
+
+    def __init__(self) -> None:
+        self.queue: deque[bytes] = deque()
 
 
 class _Inbox(Generic[T]):
@@ -124,7 +206,7 @@ class _Inbox(Generic[T]):
 
 
 class _Source:
-    def __init__(self, feeds: list[_Feed], node: str, boot: int) -> None:
+    def __init__(self, feeds: list[Feed], node: str, boot: int) -> None:
         self._feeds = feeds
         self._node = node
         self._boot = boot
@@ -137,7 +219,9 @@ class _Source:
         return event
 
 
-class _Feed:
+class Feed:
+    """All events, in the order of arrival."""
+
     def __init__(self) -> None:
         self.events: deque[Event] = deque()
         self.gaps = 0

@@ -112,6 +112,7 @@ def sum_up(result: RunResult, options: RunOptions) -> RunSummary:
         contacts_while_moving=referee.count("contacts_while_moving"),
         psd_violations=referee.count("psd_violations"),
         outside_assumption=referee.count("outside_assumption"),
+        unjudged_s=referee.unjudged,
         protective_stops=observer.protective_stops,
         time_slowed_s=observer.time_slowed,
         time_stopped_s=observer.time_stopped,

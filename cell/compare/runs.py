@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,8 +146,13 @@ def run_all(jobs: list[Job], processes: int) -> Iterator[Result]:
     if processes == 1:
         yield from map(run_job, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=20) as pool:
-        yield from pool.imap_unordered(run_job, jobs)
+    # Not a `Pool`: its processes may have none of their own, and a lock-step run has.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, max_tasks_per_child=20) as pool:
+        try:
+            yield from (done.result() for done in as_completed([pool.submit(run_job, job) for job in jobs]))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def working_reach(cell: LoadedCell) -> float:
