@@ -232,3 +232,26 @@ def test_cameras_are_listed(capsys: pytest.CaptureFixture[str], drivers: None) -
 def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert called("camera", "info", "123", "--size", "big") == BAD_INPUT
     assert "848x480@30" in capsys.readouterr().err
+
+
+def test_people_in_the_colour_of_a_recording_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from perception.pose import model_path
+
+    if not model_path().is_file():
+        pytest.skip(f"no pose model at {model_path()}: run `make setup`")
+    from skimage import data
+
+    photograph = np.ascontiguousarray(data.astronaut())
+    height, width = photograph.shape[:2]
+    lens = Intrinsics(width, height, 900.0, 900.0, width / 2, height / 2)
+    recorder = McapRecorder(tmp_path / "a.mcap", [CameraInfo("front", "t", lens, 30.0, EYE, 0.002, 0.3, 6.0, True)])
+    flat = np.full((height, width), 1500, np.uint16)
+    for k, colour in enumerate((photograph, np.zeros_like(photograph))):
+        recorder.add(Frame("front", k, 0.1 * k, flat, colour))
+    recorder.close()
+    assert called("perceive", "--recording", str(tmp_path / "a.mcap"), "--json") == OK
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(row["people"]) for row in rows] == [1, 0]
+    assert rows[0]["people"][0]["distance"] == pytest.approx(1.5, abs=0.3)
+    assert called("perceive", "--recording", str(tmp_path / "a.mcap"), "--json", "--no-people") == OK
+    assert not json.loads(capsys.readouterr().out.splitlines()[0])["people"]
