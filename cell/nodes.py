@@ -151,12 +151,12 @@ def _perception(session: Session, ports: Ports) -> Node:
     config = session.cell.config
     if session.file.perception == "surface":
         factory = entry_point("cell.point_sources", config.world.driver if config.world else "none")
-        points = [factory({"seed": session.file.seed}, ports)]
-        return PointPerceptionNode(ports, points, PointFusion(config.perception), PERCEPTION_PERIOD)
+        sources = [factory({"seed": session.file.seed, "apart": session.file.mode == "lockstep"}, ports)]
+        return PointPerceptionNode(ports, sources, PointFusion(config.perception), PERCEPTION_PERIOD)
     infos = camera_infos(session.cell, session.file.seed)
     fusion = CameraFusion(infos, config.workcell, config.perception, model_of(session))
-    sources = {info.name: _frame_source(info, session, ports) for info in infos}
-    return PerceptionNode(ports, fusion, PERCEPTION_PERIOD, sources)
+    links = {info.name: _frame_source(info, session, ports) for info in infos}
+    return PerceptionNode(ports, fusion, PERCEPTION_PERIOD, links)
 
 
 def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:

@@ -382,6 +382,25 @@ def test_surface_points_lie_on_the_person_late_and_at_rate(studio: Studio) -> No
     assert cKDTree(points_).query(full)[0].max() < 0.06
 
 
+def test_points_spread_in_a_process_of_their_own_are_the_same_at_the_same_time(studio: Studio) -> None:
+    sources = [SurfaceSource({"apart": apart}, studio.hub.ports("surface")) for apart in (False, True)]
+    frames: list[list[tuple[float, int, float, bytes]]] = [[], []]
+    for source in sources:
+        source.connect(0.0)
+    for k in range(1, 60):
+        t = 0.004 * k
+        studio.scenes.send(Scene(t, Q, 0.08, [visitor()] if k < 40 else [], []), t)
+        for source, found in zip(sources, frames, strict=True):
+            frame = source.poll(t)
+            if frame is not None:
+                found.append((t, frame.seq, frame.exposure, frame.points.tobytes()))
+    assert frames[0] == frames[1]
+    assert len(frames[0]) >= 6
+    for source in sources:
+        source.close()
+        source.close()
+
+
 def test_surface_noise_is_seeded_and_an_empty_cell_gives_empty_frames(studio: Studio) -> None:
     clouds = []
     for seed in (1, 1, 2):
