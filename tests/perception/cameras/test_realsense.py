@@ -67,7 +67,7 @@ class Rig:
 
     def arrived(self) -> Frame | None:
         """The library hands frames over in threads of its own; the cell's clock stands meanwhile."""
-        for _ in range(200):
+        for _ in range(4000):
             frame = self.camera.poll(self.t + 0.02)
             if frame is not None:
                 return frame
@@ -247,7 +247,7 @@ def test_frames_without_hardware_time_are_refused() -> None:
     rig.device.push(1, 5.0, noisy(1), domain=rs.timestamp_domain.system_time)
 
     def until_refused() -> None:
-        for _ in range(300):
+        for _ in range(4000):
             assert rig.camera.poll(rig.t) is None
             time.sleep(0.001)
 
@@ -298,7 +298,7 @@ def test_the_thread_that_looks_after_the_plug_ends_with_the_camera() -> None:
     camera.connect(0.0)
     thread, link = camera._thread, camera._link
     assert thread is not None and link is not None
-    for _ in range(500):
+    for _ in range(2000):
         if link.stream is not None:
             break
         time.sleep(0.01)
@@ -321,7 +321,7 @@ def test_what_the_library_throws_at_the_thread_is_said_and_the_camera_is_looked_
     camera.connect(0.0)
     link = camera._link
     assert link is not None
-    for _ in range(600):
+    for _ in range(2000):
         if calls >= 2:
             break
         if calls == 1 and "odd" in link.trouble:

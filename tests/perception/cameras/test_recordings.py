@@ -265,7 +265,7 @@ def db3(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray
         source.push(k + 1, 20.0 + k / 30, shade)
         source.push(k + 1, 20.0 + k / 30, one)
         time.sleep(0.004)
-    for _ in range(500):
+    for _ in range(2000):
         if queue.size() >= 50:
             break
         time.sleep(0.01)
@@ -333,7 +333,7 @@ def test_librealsense_records_what_a_camera_of_the_cell_delivers(tmp_path: Path)
     pictures, count = [noisy(k) for k in range(8)], 0
     for k, one in enumerate(pictures):
         source.push(k + 1, 20.0 + k / 30, one)
-        for _ in range(500):
+        for _ in range(2000):
             came = recorder.poll()
             count += came
             if came:
