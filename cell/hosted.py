@@ -1,9 +1,9 @@
 """A node of a lock-step run that lives in a second process, so that two processors share the work.
 
-Each step hands over what was said since the last one, and says what the node answered to the step *before*: its
-answers come exactly one period after what they rest on, as they would from a process of its own, and the run stays the
-same from run to run. A node that only writes down may get several steps at once. Only for nodes that neither serve
-requests nor make any.
+Each step hands over what was said since the last one, and says what the node answered to an *earlier* step: its
+answers come exactly one or more periods after what they rest on, as they would from a process of its own, and the run
+stays the same from run to run. A node that only writes down may get several steps at once. Only for nodes that neither
+serve requests nor make any.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ class _Opening(msgspec.Struct):
 class HostedNode:
     """Stands for the node on this process's hub. Raises WorkerError from any call if the other process fails."""
 
-    def __init__(self, name: str, hub: Hub, build: Build, together: int = 1) -> None:
-        """`together`: so many steps are handed over at once; each costs a change of process."""
+    def __init__(self, name: str, hub: Hub, build: Build, together: int = 1, later: int = 1) -> None:
+        """`together`: so many steps are handed over at once; each costs a change of process. `later`: after so many
+        more of these its answer is said."""
         self.name = name
+        self._later = later
         self._together = together
         self._steps: list[Parcel] = []
         self._hub = hub
@@ -58,7 +60,8 @@ class HostedNode:
     def step(self, now: float) -> None:
         """Say what came of the last steps, and hand over what came since."""
         collector = self.open()
-        self._say(collector)
+        if self._worker.waiting >= self._later:
+            self._say(collector)
         self._steps.append(collector.take(now))
         if len(self._steps) >= self._together:
             self._hand_over(_STEP)
@@ -67,19 +70,21 @@ class HostedNode:
         steps, self._steps = self._steps, []
         self._worker.send(what + encode(steps))
 
-    def _say(self, collector: Collector) -> None:
-        if self._worker.waiting:
+    def _say(self, collector: Collector, all_of_it: bool = False) -> None:
+        while self._worker.waiting:
             collector.deliver(self._hub, decode_one(self._worker.receive()))
+            if not all_of_it:
+                return
 
     def close(self) -> None:
         """Hand over the rest, let the node close, end its process; after a failure only that. Idempotent."""
         collector, self._collector = self._collector, None
         try:
             if collector is not None and not self._worker.failed:
-                self._say(collector)
+                self._say(collector, all_of_it=True)
                 self._steps.append(collector.take(math.inf))
                 self._hand_over(_CLOSE)
-                self._say(collector)
+                self._say(collector, all_of_it=True)
         finally:
             self._worker.close()
 

@@ -45,8 +45,10 @@ SHOW_EVERY = 0.1
 """Time between two updates of the display, wall s."""
 END_AFTER = 0.5
 """A run goes on so long after its end, s, so that the last events are recorded."""
-HOSTED = {SECOND: 1, RECORDER: 10}
-"""Nodes that have a process of their own in lock-step runs too, and how many steps they get at once."""
+HOSTED = {SECOND: (1, 2), RECORDER: (10, 1)}
+"""Nodes that have a process of their own in lock-step runs too: how many steps they get at once, and how many of these
+later they have answered. The second channel's lease comes two periods after its inputs: as long as plain numpy takes
+for a full picture, and its own period."""
 REFEREE_TIME = 10.0
 """A run goes on for at most so long after that, s, until the referee has seen all of it."""
 START_UP = 60.0
@@ -122,7 +124,7 @@ def run_lockstep(options: RunOptions, show: Show | None = None, session: Session
 
 
 def _hosted(name: str, session: Session, hub: Hub) -> HostedNode:
-    return HostedNode(name, hub, lambda ports, clock: build(name, session, ports, clock), HOSTED[name])
+    return HostedNode(name, hub, lambda ports, clock: build(name, session, ports, clock), *HOSTED[name])
 
 
 def _drive(

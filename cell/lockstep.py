@@ -1,4 +1,7 @@
-"""Runs all nodes of a cell in one process on simulated time: as fast as it goes, bit for bit the same from one seed."""
+"""Runs all nodes of a cell in step on simulated time: as fast as it goes, bit for bit the same from one seed.
+
+Nodes that a second process hosts are stepped here like the others (`cell.hosted`).
+"""
 
 from __future__ import annotations
 

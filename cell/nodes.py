@@ -28,7 +28,7 @@ from safety.second import SecondMonitor
 from safety.second_arm import ArmGeometry
 from safety.second_core import SecondCore
 from safety.second_node import SecondNode
-from safety.selftest import SelfTest
+from safety.selftest import ModelLimbs, SelfTest
 from safety.stopping import Stopping, StoppingError
 from safety.supervisor import SupervisorCore
 from safety.zones import keep_out_boxes
@@ -36,8 +36,8 @@ from safety.zones import keep_out_boxes
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
 SELF_TESTED = ("exact", "ssm_contact", "reach")
-"""Methods that must answer a phantom in any link with 0, and whose robot node demands the test; the others look at a
-distance or a zone alone."""
+"""Methods that must answer a phantom in any link with 0, and whose robot node demands the test of both channels; the
+others look at a distance or a zone alone."""
 
 
 def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1) -> Node:
@@ -187,8 +187,12 @@ def _second(session: Session, ports: Ports, boot: int) -> Node:
     model = model_of(session)
     contact = contact_limits(session.safety, session.cell.safety_path)
     cell = session.cell.config
-    monitor = SecondMonitor(session.safety, model, cell.robot.rate_limits.limits, contact, cell.workcell)
-    core = SecondCore(session.safety, monitor, session.file.fingerprint, boot)
+    limits = cell.robot.rate_limits.limits
+    stopping = _stopping(session, model, limits)
+    table = stopping.table if stopping is not None else None
+    monitor = SecondMonitor(session.safety, model, limits, contact, cell.workcell, table)
+    test = SelfTest(ModelLimbs(model)) if session.method in SELF_TESTED else None
+    core = SecondCore(session.safety, monitor, session.file.fingerprint, boot, test)
     return SecondNode(ports, core, monitor, model, session.key, session.safety.reaction.monitor_period)
 
 
@@ -216,7 +220,9 @@ def _arm(session: Session, ports: Ports) -> Node:
         late=robot.leases.late,
         tick=session.safety.reaction.tick,
         tested=tuple(
-            issuer for issuer in robot.leases.issuers if issuer == SUPERVISOR and session.method in SELF_TESTED
+            issuer
+            for issuer in robot.leases.issuers
+            if issuer in (SUPERVISOR, SECOND) and session.method in SELF_TESTED
         ),
     )
     return RobotNode(ports, robot, model, driver, rules)
@@ -241,6 +247,9 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         about["fingerprint"] = session.file.fingerprint
         about["workcell"] = session.cell.config.workcell.model_dump_json()
         about["contact_limits"] = contact_limits(session.safety, session.cell.safety_path).model_dump_json()
+        stopping = _stopping(session, model_of(session), session.cell.config.robot.rate_limits.limits)
+        if stopping is not None:
+            about["stopping_table"] = stopping.table.model_dump_json()
         return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, about=about)
     from cell.session import SessionError
 

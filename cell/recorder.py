@@ -1,7 +1,8 @@
 """The flight recorder: an MCAP file of what the nodes said, readable by common tools, and its reader.
 
-Messages are msgpack with the JSON schema of their struct beside them. Chunks are closed every second, so an ended
-process costs the last second at most, and a file that ends in the middle is read up to there.
+Messages are msgpack with the JSON schema of their struct beside them, in the order in which they were said. They are
+written 1 s later (`cell.keeping`), and chunks are closed every second, so an ended process costs the last two seconds
+at most; a file that ends in the middle is read up to there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cell.bus.messages import Event
 from cell.bus.ports import Ports, Subscriber
 from cell.contract import TOPIC_STATUS as TOPIC_CELL
 from cell.contract import CellStatus
+from cell.keeping import HELD_BACK, InOrder, StateKeeper
 from perception.contract import TOPIC_OBSERVATION, CameraHealth, Observation
 from robots.contract import ARM, AcceptedMotion, RobotState, SpeedLease, topic_lease, topic_motion, topic_state
 from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
@@ -35,6 +37,8 @@ TOPIC_SUMMARY = "perception.summary"
 TOPIC_POINTS = "perception.points"
 COMPRESSION = 1
 MOST_BALLS = 1_000_000
+LATEST = 1e9
+"""s on the shared monotonic clock."""
 BROKEN = (McapError, struct.error)
 """What the reader raises where a file breaks off, depending on the byte."""
 ABOUT = "cell"
@@ -132,7 +136,8 @@ class _File:
             text = msgspec.json.encode(msgspec.json.schema(kind))
             schema = self._writer.register_schema(kind.__name__, "jsonschema", text)
             channel = self._channels[topic] = self._writer.register_channel(topic, "msgpack", schema)
-        stamp = max(0, round(t * 1e9))
+        # A stamp that is no sensible time must not end the recording.
+        stamp = round(min(max(t, 0.0), LATEST) * 1e9) if math.isfinite(t) else 0
         data = bytes(body) if isinstance(body, msgspec.Raw) else self._encode(body)
         self._writer.add_message(channel, stamp, data, stamp)
 
@@ -145,8 +150,8 @@ class _File:
 
 
 class RecorderNode:
-    """Records every lease, every observation with its points, every motion and every event; of states and decisions the
-    newest each time it looks.
+    """Records every lease with the robot state it names, every observation with its points, every motion and every
+    event; of the other states and of decisions the newest each time it looks.
 
     A recorder that cannot write says so once as an event (`recorder.failed`) and lets the cell go on: the ledger is
     what must not be lost.
@@ -171,15 +176,13 @@ class RecorderNode:
             self._file.describe(about or {})
         except OSError as error:
             raise RecordError(f"recording {path}: {error.strerror}; give the cell the right to write there") from None
-        kinds: list[tuple[str, type]] = [
-            (topic_state(robot), RobotState),
-            (TOPIC_SAFETY, SafetyStatus),
-            (TOPIC_CELL, CellStatus),
-        ]
+        kinds: list[tuple[str, type]] = [(TOPIC_SAFETY, SafetyStatus), (TOPIC_CELL, CellStatus)]
         # Nothing of these is looked at here: they are written as they came.
         self._inputs: list[tuple[str, type, Subscriber[msgspec.Raw]]] = [
             (topic, kind, ports.subscriber(topic, msgspec.Raw)) for topic, kind in kinds
         ]
+        self._states = (topic_state(robot), ports.follower(topic_state(robot), msgspec.Raw))
+        self._keeper, self._lines = StateKeeper(), InOrder()
         topics = [topic_lease(issuer, robot) for issuer in issuers]
         self._leases = [(topic, ports.follower(topic, msgspec.Raw)) for topic in topics]
         self._motions = (topic_motion(robot), ports.follower(topic_motion(robot), AcceptedMotion))
@@ -200,28 +203,39 @@ class RecorderNode:
             self._events.emit("recorder.failed", now, file=str(self.path), reason=str(error))
 
     def _record(self, file: _File, events: list[Event], now: float) -> None:
+        self._collect(events, now)
+        for state in self._keeper.release(now - HELD_BACK):
+            self._lines.add(self._states[0], RobotState, state.body, state.sent_at, now)
+        for line in self._lines.release(now - HELD_BACK):
+            file.add(line.topic, line.kind, line.body, line.t)
+        if now >= self._flush_due:
+            self._flush_due = now + FLUSH_PERIOD
+            file.flush()
+
+    def _collect(self, events: list[Event], now: float) -> None:
+        """Take what has come. States before leases: what a lease names has then come."""
+        add = self._lines.add
         topic, motions = self._motions
         for motion in motions.drain():
             # Published again and again while it runs; once is enough to replay it.
             if motion.body.motion_id != self._motion:
                 self._motion = motion.body.motion_id
-                file.add(topic, AcceptedMotion, motion.body, motion.sent_at)
+                add(topic, AcceptedMotion, motion.body, motion.sent_at, now)
         for topic, kind, inbox in self._inputs:
             envelope = inbox.take()
             if envelope is not None:
-                file.add(topic, kind, envelope.body, envelope.sent_at)
+                add(topic, kind, envelope.body, envelope.sent_at, now)
+        self._keeper.take(self._states[1].drain(), now)
         for topic, leases in self._leases:
             for lease in leases.drain():
-                file.add(topic, SpeedLease, lease.body, lease.sent_at)
+                self._keeper.lease(lease.body)
+                add(topic, SpeedLease, lease.body, lease.sent_at, now)
         for observation in self._observations.drain():
             t = observation.sent_at
-            file.add(TOPIC_SUMMARY, ObservationSummary, ObservationSummary.of(observation.body), t)
-            file.add(TOPIC_POINTS, PackedObservation, PackedObservation.of(observation.body), t)
+            add(TOPIC_SUMMARY, ObservationSummary, ObservationSummary.of(observation.body), t, now)
+            add(TOPIC_POINTS, PackedObservation, PackedObservation.of(observation.body), t, now)
         for event in events:
-            file.add(TOPIC_EVENTS, Event, event, event.t)
-        if now >= self._flush_due:
-            self._flush_due = now + FLUSH_PERIOD
-            file.flush()
+            add(TOPIC_EVENTS, Event, event, event.t, now)
 
     def close(self) -> None:
         """Write what has come since, and the index."""

@@ -33,7 +33,7 @@ from safety.reach_kernels import ACCELERATION, BODY, CAPSULE, SPREAD
 from safety.reach_search import Reached
 from safety.search import Finding, People
 from safety.stations import Path
-from safety.stopping import Stopping, StoppingError
+from safety.stopping import Stopping
 
 F64 = NDArray[np.float64]
 MAX_BODIES = 1000
@@ -82,9 +82,7 @@ class Reach(Monitor):
         self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
         fixed: Fixed | None = None, stopping: Stopping | None = None,
     ) -> None:  # fmt: skip
-        """As `Monitor`. Raises StoppingError for a stopping table: the method's stages rest on the node's law alone."""
-        if stopping is not None:
-            raise StoppingError("the method `reach` knows no stopping table: leave it out or use another method")
+        """As `Monitor`."""
         super().__init__(config, model, limits, contact, fixed, stopping)
         self._bodies = NOBODY
         self._reached: Reached | None = None

@@ -1,11 +1,11 @@
 """Recheck of a flight recording: every recorded lease against the second channel's calculation. Pure.
 
-A lease is looked at with the robot state recorded with it, which is at most some milliseconds newer than the one it was
-computed from: a limit that was admissible then still is, as long as the arm has kept to it. It is *too permissive* if
-the separation would not have sufficed even with every doubt in its favour, or if it rests on data on which nothing may
-be granted. It is *stricter here* if the second channel, with its own reserves, would have granted less: worth a look
-where it is much. It is *not checked* if the recording lacks what it rests on; a recording with such leases proves
-nothing.
+A lease names the robot state it was computed from, and is checked against that very state. It is *too permissive* if
+the separation would not have sufficed even with every doubt in its favour, if it rests on data on which nothing may be
+granted, or if it permits a motion or stretch other than that state's. It is *stricter here* if the second channel, with
+its own reserves, would have granted less: worth a look where it is much. It is *not checked* if the recording lacks
+what it rests on (its state, observation or motion), or the lease itself is missing; each such lease is counted with its
+reason, and a recording with any of them proves nothing.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ from safety.config import SafetyConfig
 from safety.second import CREEP, SecondMonitor
 from safety.second_arm import ArmError, Course
 
-KEPT = 128
+KEPT = 1024
 """So many observations and motions back a lease can rest on."""
+KEPT_STATES = 8192
+"""The same for robot states."""
 ROUNDING = 0.001
 """Shortfall below which arithmetic may differ, m."""
 VALIDITY_ROUNDING = 1e-3
 """The same for times, s."""
 STATE_APART = 0.25
-"""A recorded state this much older than a lease says nothing about it, s."""
+"""A state this much older than the exposure a lease rests on is another one of the same number, s."""
 
 
 class Finding(NamedTuple):
     """A lease that was too permissive."""
 
     t: float
+    """Of the robot state it was computed from, s."""
     issuer: str
     limit: float
     motion_id: str
@@ -55,9 +58,11 @@ class Tally:
     stops: int = 0
     """Leases with limit 0: nothing was granted."""
     not_in_force: int = 0
-    """Leases for another motion or stretch than the arm's: the robot node takes them as 0."""
+    """Leases that had expired when their robot state was measured: the robot node takes them as 0."""
     not_checked: Counter[str] = field(default_factory=Counter)
     """Why, and how many."""
+    missing: int = 0
+    """Of these: leases that were issued, by their numbers, and are not in the recording at all."""
     stricter_here: int = 0
     """Leases of which the second channel, with its reserves, would have granted less."""
     largest_reserve: float = 0.0
@@ -69,6 +74,12 @@ class Tally:
         """Every lease was checked and none was too permissive."""
         return not self.findings and not self.not_checked and self.checked + self.stops > 0
 
+    @property
+    def share_not_checked(self) -> float:
+        """Of all leases that were issued, in [0, 1]."""
+        issued = sum(self.leases.values()) + self.missing
+        return sum(self.not_checked.values()) / issued if issued else 0.0
+
 
 class Recheck:
     """Takes the messages of a recording in order; `tally` is the result so far."""
@@ -79,7 +90,7 @@ class Recheck:
         self._fingerprint = fingerprint
         self._observations: OrderedDict[tuple[float, int], Observation] = OrderedDict()
         self._courses: OrderedDict[str, Course | None] = OrderedDict()
-        self._state: RobotState | None = None
+        self._states: OrderedDict[int, RobotState] = OrderedDict()
         self._last: dict[str, tuple[int, int]] = {}
         self._numbers: dict[str, tuple[int, int]] = {}
         self.tally = Tally()
@@ -102,11 +113,14 @@ class Recheck:
             self._courses.popitem(last=False)
 
     def state(self, state: RobotState) -> None:
-        """A robot state."""
-        self._state = state
+        """A robot state. The number of one that a restarted node has used again is the later one's."""
+        self._states.pop(state.seq, None)
+        self._states[state.seq] = state
+        while len(self._states) > KEPT_STATES:
+            self._states.popitem(last=False)
 
     def lease(self, lease: SpeedLease) -> None:
-        """A lease, after the state it was recorded with."""
+        """A lease, after what it rests on."""
         tally = self.tally
         tally.leases[lease.issuer] += 1
         self._count_missing(lease)
@@ -115,15 +129,17 @@ class Recheck:
             return
         wrong = self._formally_wrong(lease)
         if wrong:
-            self._found(lease, wrong, math.inf)
+            self._found(lease, None, wrong, math.inf)
             return
-        s = self._state
+        s = self._states.get(lease.state_seq)
         if s is None:
-            tally.not_checked["no robot state was recorded with it"] += 1
-        elif not self._in_force(lease, s):
+            tally.not_checked["the robot state it names was not recorded"] += 1
+        elif not s.t >= lease.oldest_exposure - STATE_APART:
+            tally.not_checked["the robot state recorded under that number is another one"] += 1
+        elif s.t >= lease.expires_at + self._config.reaction.after_expiry:
             tally.not_in_force += 1
-        elif abs(lease.state_seq - s.seq) * self._config.reaction.tick > STATE_APART:
-            tally.not_checked["the state recorded with it is another one"] += 1
+        elif not self._fits(lease, s):
+            self._found(lease, s, "for another motion or stretch than that of the robot state it names", math.inf)
         else:
             self._recalculate(lease, s)
 
@@ -132,13 +148,13 @@ class Recheck:
         boot, seq = self._numbers.get(lease.issuer, (lease.boot, lease.seq - 1))
         if boot == lease.boot and lease.seq > seq + 1:
             self.tally.not_checked["missing from the recording: their numbers are left out"] += lease.seq - seq - 1
+            self.tally.missing += lease.seq - seq - 1
         self._numbers[lease.issuer] = (lease.boot, max(lease.seq, seq) if boot == lease.boot else lease.seq)
 
-    def _in_force(self, lease: SpeedLease, state: RobotState) -> bool:
-        """Would the robot node obey it in this state?"""
+    def _fits(self, lease: SpeedLease, state: RobotState) -> bool:
+        """Is it for what the arm was doing in the state it was computed from?"""
         there = lease.progress_from - 1e-9 <= state.progress <= lease.progress_to + 1e-9
-        late = state.t >= lease.expires_at + self._config.reaction.after_expiry
-        return lease.motion_id == state.motion_id and (there or not lease.motion_id) and not late
+        return lease.motion_id == state.motion_id and (there or not lease.motion_id)
 
     def _formally_wrong(self, lease: SpeedLease) -> str:
         """Why a lease should never have been issued, whatever the separation; empty if there is no reason."""
@@ -170,7 +186,7 @@ class Recheck:
         results = [self._against(lease, state, o) for o in grounds]
         favour, own, reason = max(results)
         if favour < -ROUNDING:
-            self._found(lease, reason, -favour)
+            self._found(lease, state, reason, -favour)
         elif own < 0.0:
             tally.stricter_here += 1
             tally.largest_reserve = max(tally.largest_reserve, -own)
@@ -189,11 +205,11 @@ class Recheck:
             return -math.inf, -math.inf, verdict.reason or "jogging that close is not permitted"
         margins = self._monitor.audit(observation, state, course, lease.limit)
         if margins is None:
-            verdict = self._monitor.judge(state.t, observation, state, course)
-            return -math.inf, -math.inf, verdict.reason
+            verdict = self._monitor.judge(state.t, observation, state, course, measured=False)
+            return -math.inf, -math.inf, verdict.reason or "nothing may be granted on its grounds"
         return margins[0], margins[1], "the arm could not have stopped far enough from somebody"
 
-    def _found(self, lease: SpeedLease, reason: str, shortfall: float) -> None:
-        progress = self._state.progress if self._state is not None else 0.0
-        t = self._state.t if self._state is not None else lease.oldest_exposure
+    def _found(self, lease: SpeedLease, state: RobotState | None, reason: str, shortfall: float) -> None:
+        progress = state.progress if state is not None else lease.progress_from
+        t = state.t if state is not None else lease.oldest_exposure
         self.tally.findings.append(Finding(t, lease.issuer, lease.limit, lease.motion_id, progress, reason, shortfall))

@@ -29,8 +29,11 @@ from robots.workcell import Workcell
 from safety.config import SafetyConfig
 from safety.contact import ContactLimits
 from safety.second_arm import ArmError, ArmGeometry, Course
+from safety.second_stop import LENIENT, STRICT, Care, Case, quickest_stop, stop_within
 from safety.second_sweep import STEP, Sweep, distances, places
+from safety.second_table import NOT_MEASURED, MeasuredStops, Stops
 from safety.second_zones import SecondZones, Sorted
+from safety.stopping import StopTable
 
 Array = NDArray[np.float64]
 
@@ -38,14 +41,17 @@ LONGEST = 1.2
 """Longest sweep that is looked at, nominal s; a limit that entails more is not admissible."""
 PATH_TOLERANCE = 0.05
 """An arm with a joint farther than this from its path is not on it, rad."""
+PATH_ROUNDING = 0.002
+"""By so much two calculations may differ about that, rad."""
+OFF_PATH = "second channel: the arm is not on its path"
 OVERSPEED = 1.4
 """An arm that is measured to be this much faster than its motion at full rate is not under control."""
 SLOW = 0.5
 """Where the motion is slower than this at full rate, measured speeds say nothing about the rate, rad/s."""
 LAG = (0.0, 0.02, 0.04, 0.06)
 """Measured speeds can be so old against the progress, nominal s."""
-LONGEST_STOP = 3.0
-"""A stop takes less, s."""
+NEARBY = 0.5
+"""Round an arm without a motion nobody farther away than this is looked for, m."""
 CREEP = 0.02
 """A limit below this is 0."""
 HALVINGS = 8
@@ -61,38 +67,8 @@ class Verdict(NamedTuple):
     restartable: bool
     by_separation: bool
     """The limit follows from distances, not from missing or broken data."""
-
-
-class Care(NamedTuple):
-    """What is added for doubt."""
-
-    braking: float
-    """Share of the braking found that is counted on."""
-    ticks: float
-    """Ticks of the node after which it acts."""
-    slack: float
-    """Share of what a link may do between the places looked at."""
-
-
-STRICT, LENIENT = Care(0.97, 2.0, 1.0), Care(1.0, 0.0, 0.0)
-
-
-class _Case(NamedTuple):
-    """Where the arm is and for how long it may go on."""
-
-    begin: float
-    """Progress, nominal s."""
-    rate: float
-    """Upper bound."""
-    least: float
-    """The rate may also still be as low as this, and rising."""
-    slope: float
-    horizon: float
-    """Until the lease can no longer be obeyed, s."""
-    delay: float
-    """Until a new limit is obeyed, s."""
-    age: float
-    """Since the reference time of the observation, s."""
+    separation: float = math.nan
+    """Least distance of anybody from the arm now, m, as far as it was looked at; NaN: nobody was."""
 
 
 def refused(reason: str, restartable: bool = True) -> Verdict:
@@ -105,18 +81,22 @@ class SecondMonitor:
 
     def __init__(
         self, config: SafetyConfig, model: RobotModel, limits: RateLimits, contact: ContactLimits | None = None,
-        workcell: Workcell | None = None,
+        workcell: Workcell | None = None, stopping: StopTable | None = None,
     ) -> None:  # fmt: skip
         """`model` gives name, joint limits and torques; where its links are is calculated anew. Raises ArmError.
 
         contact: the biomechanical limits the configuration names; left out: the package's (ValueError if it names
         some).
         workcell: what somebody can be clamped against; left out: they can be everywhere.
+        stopping: the stopping table the configuration names (ValueError if the two do not belong together).
         """
+        if (stopping is None) != (config.stopping_table is None):
+            raise ValueError("the stopping table of the configuration and the one given do not belong together")
         self._config = config
         self._arm = ArmGeometry(load_description(model.name), model.tool_name)
         self._model = model
         self._rates = limits
+        self._table = MeasuredStops(stopping, model, self._arm, limits) if stopping is not None else None
         self._sweep: Sweep | None = None
         self._fixed = config.intrusion + config.Z_d + config.Z_r
         self._zones = SecondZones(config, model, self._arm, contact, workcell) if config.zones.volumes else None
@@ -136,6 +116,24 @@ class SecondMonitor:
         measured: the measured speed counts too, where it is higher than the commanded one. held: no lease before this
         one that can still be obeyed grants more.
         """
+        found = self._grounds(observation, state)
+        if isinstance(found, Verdict):
+            return found
+        balls, horizon, age = found
+        people = self._sorted(balls, observation, state, course)
+        try:
+            if course is None:
+                verdict = self._manual(now, people, state, horizon, age)
+            else:
+                verdict = self._on_course(now, people, state, course, horizon, age, measured, held)
+        except ArmError as error:
+            return refused(f"second channel: {error}")
+        if people.stop and verdict.by_separation:
+            return verdict._replace(limit=0.0, reason=f"second channel: somebody is in the stop zone {people.stop}")
+        return verdict
+
+    def _grounds(self, observation: Observation, state: RobotState) -> tuple[Array, float, float] | Verdict:
+        """Everyone as balls (n, 4), how long a lease can be obeyed and how old they are, s; or why nothing goes."""
         data = observation.balls
         if len(data) % 16:
             return refused("second channel: the list of points is torn")
@@ -149,17 +147,7 @@ class SecondMonitor:
         age = max(0.0, state.t - observation.t)
         if not (math.isfinite(horizon) and math.isfinite(age)) or horizon <= 0.0:
             return refused("second channel: the observation is too old")
-        people = self._sorted(balls, observation, state, course)
-        try:
-            if course is None:
-                verdict = self._manual(now, people, state, horizon, age)
-            else:
-                verdict = self._on_course(now, people, state, course, horizon, age, measured, held)
-        except ArmError as error:
-            return refused(f"second channel: {error}")
-        if people.stop and verdict.by_separation:
-            return verdict._replace(limit=0.0, reason=f"second channel: somebody is in the stop zone {people.stop}")
-        return verdict
+        return balls, horizon, age
 
     def _sorted(self, balls: Array, observation: Observation, state: RobotState, course: Course | None) -> Sorted:
         """Everyone there is, by what the zones say of where they are."""
@@ -196,34 +184,43 @@ class SecondMonitor:
         speed = self._measured_rate(state, course) if measured else 0.0
         if speed > OVERSPEED:
             return refused("second channel: the arm is faster than its motion")
-        q = np.array(state.q)
-        if np.abs(course.near(state.progress) - q).max() > PATH_TOLERANCE:
-            return refused("second channel: the arm is not on its path")
+        if not self._on_path(state, course, PATH_TOLERANCE):
+            return refused(OFF_PATH)
         # Until this verdict reaches the node the arm may still speed up under the one before.
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
         top = max(held, state.rate, speed)
         rate = min(top, max(state.rate, speed) + self._rates.slope_up * delay)
         if state.progress <= 0.0:
             rate = max(top, rate)  # the path is at rest at its start, so the node lets the rate jump there
-        case = _Case(state.progress, rate, state.rate, max(0.0, state.rate_slope), horizon, delay, age)
+        stops = self._stops(state, course, strict=True)
+        case = Case(state.progress, rate, state.rate, max(0.0, state.rate_slope), horizon, delay, age, stops)
         left, stop, margin = self._margin(people, state, course, case, STRICT)
         limit = _largest(lambda candidate: margin(candidate) >= 0.0, rate)
         limit = limit if limit >= CREEP else 0.0
         text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
-        return Verdict(limit, state.progress + stop(limit)[1], text, True, True)
+        return Verdict(limit, state.progress + stop(limit)[1], text, True, True, left)
+
+    def _on_path(self, state: RobotState, course: Course, tolerance: float) -> bool:
+        return bool(np.abs(course.near(state.progress) - np.array(state.q)).max() <= tolerance)
+
+    def _stops(self, state: RobotState, course: Course, strict: bool) -> Stops:
+        """What the stopping table says of the course with what is held. Raises ArmError beyond the table."""
+        if self._table is None:
+            return NOT_MEASURED
+        return self._table.along(course, state.held.mass if state.held is not None else 0.0, strict)
 
     def _margin(
-        self, people: Sorted, state: RobotState, course: Course, case: _Case, care: Care
+        self, people: Sorted, state: RobotState, course: Course, case: Case, care: Care
     ) -> tuple[float, Callable[[float], tuple[float, float]], Callable[[float], float]]:
         """Return the distance now, m; a limit's stopping time and sweep; and the distance it leaves beyond the need."""
 
         @cache
         def stop(limit: float) -> tuple[float, float]:
             if care is LENIENT:
-                return self._quickest_stop(limit, case, course)
-            return self._stop_within(limit, case, course, care)
+                return quickest_stop(limit, case, course, self._rates, self._config.reaction)
+            return stop_within(limit, case, course, care, self._rates, self._config.reaction)
 
-        time, swept = stop(1.0)
+        time, swept = stop(min(1.0, case.stops.top))
         time, swept = (time, swept) if swept < LONGEST else (2.0, LONGEST)
         sweep = self._sweep
         if sweep is None or sweep.course is not course or sweep.held != state.held:
@@ -256,25 +253,32 @@ class SecondMonitor:
     def audit(
         self, observation: Observation, state: RobotState, course: Course, limit: float
     ) -> tuple[float, float] | None:
-        """Return by how much, m, a limit granted on these grounds leaves more than is needed; None: it is refused.
+        """Return by how much, m, a limit granted on these grounds leaves more than is needed; None: nothing may be.
 
         First with every doubt in its favour (no reserve for braking, ticks, or between the places looked at): below 0
         the limit was too permissive. Then as this channel itself decides: below 0 it would have granted less.
         """
-        strict = self.judge(state.t, observation, state, course, measured=False)
-        if not strict.by_separation:
+        found = self._grounds(observation, state)
+        if isinstance(found, Verdict) or not self._on_path(state, course, PATH_TOLERANCE + PATH_ROUNDING):
             return None
-        balls = np.frombuffer(observation.balls, "<f4").reshape(-1, 4).astype(np.float64)
-        reaction, age = self._config.reaction, max(0.0, state.t - observation.t)
-        horizon = observation.oldest_exposure + reaction.lease_validity + reaction.after_expiry - state.t
-        case = _Case(state.progress, state.rate, state.rate, max(0.0, state.rate_slope), horizon, 0.0, age)
+        balls, horizon, age = found
         people = self._sorted(balls, observation, state, course)
         if people.stop:
             return None
-        favour = self._margin(people, state, course, case, LENIENT)[2](limit)
+        reaction, slope = self._config.reaction, max(0.0, state.rate_slope)
+        try:
+            stops = self._stops(state, course, strict=False)
+            case = Case(state.progress, state.rate, state.rate, slope, horizon, 0.0, age, stops)
+            favour = self._margin(people, state, course, case, LENIENT)[2](limit)
+        except ArmError:
+            return None
         delay = reaction.bus + reaction.tick
         rate = min(1.0, state.rate + self._rates.slope_up * delay) if state.progress > 0.0 else 1.0
-        own = self._margin(people, state, course, case._replace(rate=rate, delay=delay), STRICT)[2](limit)
+        try:
+            case = case._replace(rate=rate, delay=delay, stops=self._stops(state, course, strict=True))
+            own = self._margin(people, state, course, case, STRICT)[2](limit)
+        except ArmError:
+            own = -math.inf
         return favour, own
 
     def _measured_rate(self, state: RobotState, course: Course) -> float:
@@ -290,68 +294,6 @@ class SecondMonitor:
             least = min(least, float(along @ dq) / square if square > SLOW * SLOW else 0.0)
         return least
 
-    def _quickest_stop(self, limit: float, case: _Case, course: Course) -> tuple[float, float]:
-        """Time, s, and nominal progress until standstill if the arm uses the limit while the lease lasts.
-
-        With every doubt in the arm's favour: at each place it brakes with all that joints and torques permit there,
-        and ends without easing off. Really it is never quicker.
-        """
-        dt, jerk = 0.5 * self._config.reaction.tick, self._rates.jerk
-        rate, slope, place, time = case.rate, case.slope, case.begin, 0.0
-        if place <= 0.0 and rate <= 0.0:
-            rate = limit
-        while time < LONGEST_STOP:
-            target = limit if time < case.horizon else 0.0
-            if target <= 0.0 and rate <= 0.0 and time > 0.0:
-                break
-            fall, rise = course.here(place)
-            if rate < target:
-                slope = min(slope + jerk * dt, min(rise, self._rates.slope_up), (target - rate) / dt)
-            else:
-                slope = max(min(slope, 0.0) - jerk * dt, -fall, (target - rate) / dt)
-            before, rate = rate, max(0.0, rate + slope * dt)
-            place += 0.5 * (before + rate) * dt
-            time += dt
-        return time, place - case.begin
-
-    def _stop_within(self, limit: float, case: _Case, course: Course, care: Care) -> tuple[float, float]:
-        """Bound time, s, and nominal progress until standstill if the arm may move at `limit` while the lease lasts.
-
-        Below the limit the rate rises as fast as it may and is still rising when the lease ends. Above it the arm
-        brakes to the limit, stays there while the lease lasts, and brakes again; a lease that ends in between can only
-        shorten that. Both results hold for every profile of the rate that the node could take.
-        """
-        jerk, tick, up = self._rates.jerk, care.ticks * self._config.reaction.tick, self._rates.slope_up
-        rate, slope, horizon = case.rate, case.slope, case.horizon
-        time, swept = 0.0, 0.0
-        end = case.begin
-        for _ in range(12):
-            down = care.braking * course.braking(case.begin, end)
-            if down <= 0.01:
-                return math.inf, math.inf
-            # A rate that is still rising towards the limit when the lease ends has to be turned round first.
-            rising = (max(up, slope) if case.least < limit else slope) / jerk
-            if rate > limit:
-                time, swept = _fall(limit, 0.0, 0.0, down, jerk, tick)
-                before, area = _fall(rate, limit, slope, down, jerk, tick)
-                before += case.delay
-                time += max(horizon + rising, before)
-                swept += rate * case.delay + area + limit * max(0.0, horizon + rising - before)
-            else:
-                steep = max(up, slope)
-                top = min(limit, rate + steep * horizon + 0.5 * steep * steep / jerk)
-                rise = min(horizon, (limit - rate) / steep)
-                if case.begin <= 0.0:
-                    # Where the path begins the node lets the rate jump.
-                    top, rise = limit, 0.0
-                time, swept = _fall(top, 0.0, 0.0, down, jerk, tick)
-                time += horizon + rising
-                swept += top * (horizon + rising) - 0.5 * max(0.0, top - rate) * rise
-            if case.begin + swept <= end:
-                break
-            end = case.begin + swept
-        return time, swept
-
     def _links(self, q: Array, held: PartGeometry | None) -> tuple[Array, Array, Array]:
         a, b, radii = self._arm.capsules(q[None], held)
         return a[0], b[0], radii
@@ -360,9 +302,11 @@ class SecondMonitor:
 
     def _manual(self, now: float, people: Sorted, state: RobotState, horizon: float, age: float) -> Verdict:
         """Jogging: every joint may turn either way at its jog speed times the limit, or as fast as it does already."""
-        if state.mode != "manual":
-            return refused("second channel: no motion is accepted")
         here = self._links(np.array(state.q), state.held)
+        if state.mode != "manual":
+            balls = np.concatenate([people.free, *(some for _, some in people.touchable)])
+            left = float(distances(balls, here, None, NEARBY)[0])
+            return refused("second channel: no motion is accepted")._replace(separation=left)
         delay = max(0.0, now - state.t) + self._config.reaction.bus + self._config.reaction.tick
         time, way = self._jogged(1.0, state, here, horizon, delay)
         balls = np.concatenate([people.free, *(some for _, some in people.touchable)])
@@ -377,7 +321,7 @@ class SecondMonitor:
             top, origins = JOINT_SHARE * np.array(self._model.v_max), self._arm.origins(np.array(state.q))
             limit = min(limit, self._zones.jogging(people, top, np.concatenate(here[:2]), origins))
         text = f"second channel: {left:.2f} m from the arm" if limit < 1.0 else ""
-        return Verdict(limit if limit >= CREEP else 0.0, 0.0, text, True, True)
+        return Verdict(limit if limit >= CREEP else 0.0, 0.0, text, True, True, left)
 
     def _jogged(
         self, limit: float, state: RobotState, here: tuple[Array, Array, Array], horizon: float, delay: float
@@ -392,7 +336,9 @@ class SecondMonitor:
         present = np.maximum(np.abs(state.dq), np.abs(state.dq_commanded))
         speed = np.maximum(limit * top, np.maximum(present, np.minimum(top, present + change * delay)))
         braking = float((speed / change).max())
-        turn = speed * (horizon + delay + 2.0 * tick + 0.5 * braking)
+        longest, farthest = self._table.longest if self._table is not None else (0.0, 0.0)
+        turn = speed * (horizon + delay + 2.0 * tick + max(0.5 * max(braking, longest), farthest))
+        braking = max(braking, longest)
         a, b, radii = here
         ends = np.concatenate([a, b])
         way = 0.0
@@ -415,18 +361,3 @@ def _largest(fits: Callable[[float], bool], likely: float) -> float:
         else:
             high = middle
     return low
-
-
-def _fall(rate: float, to: float, slope: float, down: float, jerk: float, tick: float) -> tuple[float, float]:
-    """Time and area of a jerk-limited fall of the rate, and two ticks of the node.
-
-    With the fall d and the jerk j it takes r/d + d/j for a drop r, or 2 sqrt(r/j) if d is not reached, and sweeps the
-    mean of both rates in that time, being symmetrical. A rise at its beginning has to be undone first.
-    """
-    if rate <= to and slope <= 0.0:
-        return 0.0, 0.0
-    undo = slope / jerk
-    top = min(max(1.0, rate), rate + 0.5 * slope * undo)
-    drop = top - to
-    fall = drop / down + down / jerk if drop >= down * down / jerk else 2.0 * math.sqrt(drop / jerk)
-    return undo + fall + 2.0 * tick, top * (undo + 2.0 * tick) + 0.5 * (top + to) * fall

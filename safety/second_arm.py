@@ -157,6 +157,20 @@ class ArmGeometry:
             found[i] = T[:3, 3]
         return found
 
+    def tips(self, Q: Array) -> Array:
+        """Return where the TCP is (K, 3) at Q (K, dof), base frame."""
+        T = np.eye(4)
+        for move in self._moves(Q):
+            T = T @ move
+        at: Array = (T @ (self._last_turn.T @ self._tcp)[:, 3])[:, :3]
+        return at
+
+    def shoulder(self, Q: Array) -> Array:
+        """Return where the axis of the second joint begins (K, 3) at Q (K, dof), base frame."""
+        moves = self._moves(Q)
+        at: Array = (moves[0] @ moves[min(1, self.dof - 1)])[:, :3, 3]
+        return at
+
     def _moves(self, Q: Array) -> Array:
         """Transforms (dof, K, 4, 4) from each joint's frame to the one before it."""
         K = len(Q)
@@ -198,7 +212,10 @@ def part_hull(part: PartGeometry) -> tuple[Array, float]:
 
 
 class Course:
-    """An accepted motion as the second channel sees it: joint positions and braking along it."""
+    """An accepted motion as the second channel sees it: joint positions and braking along it.
+
+    `table` (K, n): joint positions at places no farther apart than PITCH; `peak` (n,): highest joint speeds there.
+    """
 
     def __init__(
         self, motion: AcceptedMotion, v_max: Array, a_max: Array, tau_max: Array, torque: Torque, down: float
@@ -220,6 +237,7 @@ class Course:
         if (np.abs(v) > v_max * 1.01).any():
             raise ArmError("the accepted motion is faster than the joints are")
         self._spline, self._q, self._v = spline, q, v
+        self.table, self.peak = q, np.abs(v).max(axis=0)
         coarse = slice(None, None, max(1, round(TORQUE_PITCH / self._pitch)))
         by_torque = _torque_fall(q[coarse], v[coarse], acc[coarse], TORQUE_SHARE * tau_max, torque)
         by_joint = _joint_fall(v, acc, a_max)

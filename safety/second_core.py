@@ -10,6 +10,7 @@ from safety.config import SafetyConfig
 from safety.contract import SECOND
 from safety.second import SecondMonitor, Verdict, refused
 from safety.second_arm import ArmError, Course
+from safety.selftest import SelfTest
 
 DEAD = 0.5
 """Data older than this: only a person starts the arm again, s."""
@@ -20,9 +21,14 @@ FUTURE = 0.02
 class SecondCore:
     """Newest inputs in, a lease out when there is something new. One thread."""
 
-    def __init__(self, config: SafetyConfig, monitor: SecondMonitor, fingerprint: str, boot: int) -> None:
+    def __init__(
+        self, config: SafetyConfig, monitor: SecondMonitor, fingerprint: str, boot: int,
+        selftest: SelfTest | None = None,
+    ) -> None:  # fmt: skip
+        """`selftest` None: the channel is not tested by phantoms (comparisons of methods, single tests)."""
+        self.monitor = monitor
+        self.selftest = selftest
         self._config = config
-        self._monitor = monitor
         self._fingerprint = fingerprint
         self._boot = boot
         self._observation: Observation | None = None
@@ -47,7 +53,7 @@ class SecondCore:
         self._accepted, self._course, self._trouble = motion.motion_id, None, ""
         if motion.motion_id:
             try:
-                self._course = self._monitor.course(motion)
+                self._course = self.monitor.course(motion)
             except (ArmError, ValueError) as error:
                 self._trouble = str(error)
 
@@ -66,7 +72,10 @@ class SecondCore:
         if not (other or (self._fresh and now >= self._next - 0.5 * period) or now >= self._next):
             return None
         self._next, self._fresh = now + period, False
-        verdict = self._judge(now)
+        verdict = self._judge(now, self._observation)
+        if not math.isnan(verdict.separation) and not self._tested(now):
+            assert self.selftest is not None
+            verdict = refused(f"second channel: {self.selftest.failed}", restartable=False)
         lease = self._lease(verdict, *self._restart_rule(now, verdict))
         if self._config.zones.touching:
             self._since = min(self._since, now)
@@ -81,8 +90,20 @@ class SecondCore:
             return 1.0
         return max((limit for _, motion, limit in self._issued if motion == motion_id), default=0.0)
 
-    def _judge(self, now: float) -> Verdict:
-        o, s = self._observation, self._state
+    def _tested(self, now: float) -> bool:
+        """Try the phantoms that are due; False once one was not seen."""
+        test, o, s = self.selftest, self._observation, self._state
+        if test is None or o is None or s is None:
+            return True
+        for _ in range(test.due(now) if not test.failed else 0):
+            phantom = test.phantom(o, s)
+            answer = self._judge(now, phantom.observation)
+            if not test.judge(phantom, answer.limit, answer.separation, now):
+                break
+        return not test.failed
+
+    def _judge(self, now: float, o: Observation | None) -> Verdict:
+        s = self._state
         if o is None or s is None:
             return refused("second channel: waiting for observation and robot state")
         age = now - o.oldest_exposure
@@ -98,7 +119,7 @@ class SecondCore:
         if s.motion_id and (self._course is None or self._course.motion_id != s.motion_id):
             return refused(f"second channel: {self._trouble or 'the accepted motion is not known yet'}")
         held = self._still_held(now, s.motion_id)
-        return self._monitor.judge(now, o, s, self._course if s.motion_id else None, held=held)
+        return self.monitor.judge(now, o, s, self._course if s.motion_id else None, held=held)
 
     def _restart_rule(self, now: float, verdict: Verdict) -> tuple[float, str]:
         """An arm that this channel has brought to a stand goes on only after the way was clear for a while."""
@@ -141,4 +162,5 @@ class SecondCore:
             reason=reason,
             restartable=verdict.restartable,
             fingerprint=self._fingerprint,
+            tested_at=self.selftest.passed_at if self.selftest is not None else -1.0,
         )

@@ -1,23 +1,23 @@
-"""The supervisor's test of itself: a phantom person is added to the live input and must stop the arm.
+"""A channel's test of itself: a phantom person is added to its live input and must stop the arm.
 
-The phantom is a ball on the axis of one link after the other, placed by the second channel's geometry, so that a link
-missing from the monitor's own model shows. It is only ever added, and what the monitor says of it goes to nobody but
-this test: the live decision stands beside it. All links are tried before the first motion is permitted, one in each
+The phantom is a ball on the axis of one link after the other. Each channel's is placed by the other channel's geometry,
+so that a link missing from its own model shows. It is only ever added, and what the channel says of it goes to nobody
+but this test: the live decision stands beside it. All links are tried before the first motion is permitted, one in each
 period after that.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from perception.contract import Observation
 from robots.contract import RobotState
-from safety.monitor import Decision
-from safety.second_arm import ArmGeometry
+from robots.model import RobotModel
 
 PERIOD = 0.2
 """Time between two tests, s: a link the monitor has lost is found within this times the number of links."""
@@ -40,10 +40,35 @@ class Phantom(NamedTuple):
     """Separation, m, that the monitor must report at most."""
 
 
-class SelfTest:
-    """Says when a test is due, makes the phantom, judges the answer. One instance per supervisor."""
+class Limbs(Protocol):
+    """Where the links of an arm are that can move."""
 
-    def __init__(self, arm: ArmGeometry) -> None:
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def capsules(self, Q: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Axis ends a, b (K, m, 3) in the base frame and radii (m,) at Q (K, dof), m."""
+        ...
+
+
+class ModelLimbs:
+    """The links as the first channel has them, to test the second one."""
+
+    def __init__(self, model: RobotModel) -> None:
+        self._model = model
+        self._moving = np.asarray(model.chain.owner) > 0
+        self.names = tuple(n for n, moves in zip(model.capsule_names(), self._moving, strict=True) if moves)
+
+    def capsules(self, Q: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """As `Limbs.capsules`."""
+        a, b, radii = self._model.capsule_paths(Q)
+        return a[:, self._moving], b[:, self._moving], radii[self._moving]
+
+
+class SelfTest:
+    """Says when a test is due, makes the phantom, judges the answer. One instance per channel."""
+
+    def __init__(self, arm: Limbs) -> None:
         """Raises ValueError for an arm without links: a test of nothing would pass."""
         if not arm.names:
             raise ValueError("the arm has no links to put a phantom into")
@@ -54,14 +79,14 @@ class SelfTest:
         """Every link has been tried once."""
         self._passed = -1.0
         self.failed = ""
-        """What went wrong; it stays until the supervisor is started again."""
+        """What went wrong; it stays until the channel is started again."""
 
     @property
     def passed_at(self) -> float:
         """When the newest test was passed, s; -1 before every link has been tried, and after a test has failed.
 
         It stands on every lease: a robot node that is told to demands a young one, so that a test that does not run,
-        or whose result goes nowhere, stops the arm from outside the supervisor."""
+        or whose result goes nowhere, stops the arm from outside the channel."""
         return self._passed if self.complete and not self.failed else -1.0
 
     def due(self, now: float) -> int:
@@ -81,14 +106,16 @@ class SelfTest:
         )
         return Phantom(added, self._arm.names[link], -DEPTH * float(radii[link]))
 
-    def judge(self, phantom: Phantom, answer: Decision, now: float) -> bool:
-        """Was the phantom seen and the arm stopped?"""
-        # A refusal (required < 0) has seen nothing; and an answer that is no number compares as not seen.
-        seen = answer.required >= 0.0 and answer.separation <= phantom.deepest
-        if not (seen and answer.limit == 0.0):
+    def judge(self, phantom: Phantom, limit: float, separation: float, now: float) -> bool:
+        """Was the phantom seen and the arm stopped?
+
+        limit, separation (m): the answer to the phantom's observation. The separation is NaN where the channel refused
+        to look at anybody: a refusal has seen nothing, and an answer that is no number compares as not seen.
+        """
+        if not (separation <= phantom.deepest and limit == 0.0):
             self.failed = (
-                f"self-test failed: a phantom in {phantom.link} was answered with limit {answer.limit:.2f} at "
-                f"{answer.separation:.2f} m"
+                f"self-test failed: a phantom in {phantom.link} was answered with limit {limit:.2f} at "
+                f"{separation:.2f} m"
             )
             return False
         self._next += 1

@@ -140,7 +140,9 @@ class SupervisorCore:
         before = test.complete
         for _ in range(test.due(now) if not test.failed else 0):
             phantom = test.phantom(o, s)
-            if not test.judge(phantom, self._judge(now, phantom.observation)[0], now):
+            answer = self._judge(now, phantom.observation)[0]
+            separation = answer.separation if answer.required >= 0.0 else math.nan
+            if not test.judge(phantom, answer.limit, separation, now):
                 events.append(("safety.self_test_failed", {"reason": test.failed}))
                 break
         if test.complete and not before:

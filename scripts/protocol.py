@@ -22,7 +22,8 @@ Generated from the message structs by `scripts/protocol.py`; do not edit. Protoc
 All messages are msgspec structs in msgpack, SI units, base frame unless stated. Patterns:
 
 * **Newest value** (state, observations, leases): PUB/SUB with CONFLATE set before connect, one frame, wrapped in
-  `Envelope`. Topic `x` is bound at `ipc://RUN/bus/t-x`.
+  `Envelope`. Topic `x` is bound at `ipc://RUN/bus/t-x`; whoever records every message follows
+  `ipc://RUN/bus/a-x`, which keeps 1024 and never holds the sender up.
 * **Requests**: DEALER/ROUTER, frames *id, session, body*. The answer is a `Reply`: `rejected` with a reason, or
   `accepted` and later `done` or `failed`. Service `x` is bound at `ipc://RUN/bus/s-x`.
 * **Events**: PUB/SUB without CONFLATE, one `Event` a frame, numbered per source and boot so that gaps are known. Source

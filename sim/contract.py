@@ -82,6 +82,13 @@ class RefereeReport(msgspec.Struct, frozen=True):
     """The worst moment: t, link, body part, separation, required."""
     contacts_permitted: int = 0
     """Touches of a moving arm inside contact zones and within their limits."""
+    contacts_outside_assumption: int = 0
+    """Of `contacts_while_moving`: those in which every touching part of the body came faster than the configured human
+    speed, over the whole reaction and stopping time."""
+    time_judged: float = 0.0
+    """With somebody there, s."""
+    time_beyond: float = 0.0
+    """Of that: trunk, head or arms of somebody were faster than configured, over reaction and stopping time, s."""
 
 
 class TwinInput(msgspec.Struct, frozen=True, tag="twin_input"):

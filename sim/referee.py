@@ -28,6 +28,7 @@ from sim.body import load_body
 from sim.config import RefereeOptions
 from sim.contract import RefereeReport
 from sim.linkage import Linkage
+from sim.referee_assumption import Assumption, Watched
 from sim.referee_geometry import (
     NARROW,
     ArmPoints,
@@ -85,6 +86,10 @@ class PersonTrack(NamedTuple):
     """(n, 104, 3, 4) world transforms, base frame."""
 
 
+_Places = dict[str, list[tuple[str, int, F64]]]
+"""Of each contact who touches, with which bone, and where (3,), m."""
+
+
 class _Past(NamedTuple):
     t: float
     people: list[PersonTruth]
@@ -113,6 +118,8 @@ class Referee:
         self._exceeding: set[str] = set()
         self._slowly: set[str] = set()
         self._exceedances = self._permitted = 0
+        self._assumption = Assumption(options, self._stop_time)
+        self._beyond = 0
         self._justified_at = -math.inf
         self._justified_speed: F64 = np.zeros(0)
         self._min = NEVER
@@ -132,6 +139,8 @@ class Referee:
         held = [arm.held for arm in arms]
         gaps = [self._arm.gaps(q, fingers, held, self._points_of(p.name, p.body), p.bones) for p in people]
         steps = [self._steps_of(p) for p in people]
+        watched = [Watched(p.name, load_body(p.body), p.bones) for p in people]
+        self._assumption.note(times, np.array([arm.dq for arm in arms]), watched)
         for n, (t, arm) in enumerate(zip(times, arms, strict=True)):
             self._step += 1
             now = [PersonTruth(p.name, p.body, p.bones[n]) for p in people]
@@ -212,6 +221,7 @@ class Referee:
         touching: set[str] = set()
         exceeding: set[str] = set()
         slowly: set[str] = set()
+        places: _Places = {}
         wide = self._step % _WIDE_EVERY == 0
         for person, bound in zip(people, bounds, strict=True):
             points = self._points_of(person.name, person.body)
@@ -224,15 +234,15 @@ class Referee:
                 exact = self._narrow.distances(arm.q, arm.fingers, cloud, points, person.bones)
                 distance = min(distance, float(exact.min()))
                 hits = np.flatnonzero((exact <= 0.0) & (speeds > MOVING))
-                if self._zones and len(hits):
-                    self._touched(arm, points, person, hits, speeds, (touching, exceeding, slowly))
-                else:
-                    touching |= {f"{person.name}/{self._arm.names[group]}" for group in hits}
+                if len(hits):
+                    self._touched(arm, points, person, hits, speeds, (touching, exceeding, slowly), places)
             least = min(least, distance)
             if link >= 0 and distance < self._min:
                 self._min = distance
                 self._note(t, distance, link, person.name, points.segments[segment] if segment >= 0 else "")
-        self._contacts += len(touching - self._touching)
+        new = touching - self._touching
+        self._contacts += len(new)
+        self._beyond += sum(self._came_too_fast(t, places[key]) for key in new)
         self._exceedances += len(exceeding - self._exceeding)
         self._permitted += len(slowly - self._slowly)
         self._touching, self._exceeding, self._slowly = touching, exceeding, slowly
@@ -240,14 +250,30 @@ class Referee:
 
     def _touched(
         self, arm: ArmTruth, points: PersonPoints, person: PersonTruth, hits: NDArray[np.int64], speeds: F64,
-        sets: tuple[set[str], set[str], set[str]],
+        sets: tuple[set[str], set[str], set[str]], places: _Places,
     ) -> None:  # fmt: skip
-        """Sort touches of a moving arm: outside contact zones, too fast inside, permitted."""
+        """Sort touches of a moving arm: outside contact zones, too fast inside, permitted; note where the first are."""
         assert self._narrow is not None  # asked only after it has measured
+        if not self._zones:
+            for group in hits.tolist():
+                key = f"{person.name}/{self._arm.names[group]}"
+                sets[0].add(key)
+                places.setdefault(key, [])
+            hits = np.array([g for g in hits if f"{person.name}/{self._arm.names[g]}" not in self._touching], np.int64)
         for group, segment, place in self._narrow.touches(arm.q, arm.fingers, points, person.bones, hits):
-            limit = self._zones.limit_at(place, points.segments[segment])
-            which = 0 if limit is None else 1 if speeds[group] > limit + (ROUNDING if limit > 0.0 else 0.0) else 2
-            sets[which].add(f"{person.name}/{self._arm.names[group]}/{points.segments[segment]}")
+            key = f"{person.name}/{self._arm.names[group]}"
+            which = 0
+            if self._zones:
+                key = f"{key}/{points.segments[segment]}"
+                limit = self._zones.limit_at(place, points.segments[segment])
+                which = 0 if limit is None else 1 if speeds[group] > limit + (ROUNDING if limit > 0.0 else 0.0) else 2
+                sets[which].add(key)
+            if which == 0:
+                places.setdefault(key, []).append((person.name, int(points.bones[segment]), place))
+
+    def _came_too_fast(self, t: float, touches: list[tuple[str, int, F64]]) -> bool:
+        """Whether every touch of a new contact lies outside the assumption about people's speed."""
+        return bool(touches) and all(self._assumption.broken(t, *touch) for touch in touches)
 
     # ------------------------------------------------------------ justification
 
@@ -335,6 +361,9 @@ class Referee:
             outside_assumption=self._outside,
             worst=dict(self._worst),
             contacts_permitted=self._permitted,
+            contacts_outside_assumption=self._beyond,
+            time_judged=self._assumption.time,
+            time_beyond=self._assumption.beyond,
         )
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from cell.bus.messages import Envelope, open_envelope
 
 T = TypeVar("T")
 DEPTH = 1024
-"""Messages kept for a reader that is slow; what is older is lost to it, and counted."""
+"""Messages kept for a reader that is slow, at either end of a socket; what does not fit is lost to it, and counted."""
 
 
 class _Reader(Generic[T]):

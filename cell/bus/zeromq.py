@@ -1,8 +1,9 @@
 """The bus over ZeroMQ, for live runs: the same ports, one context per node.
 
-Every publisher and every service binds one endpoint, whose address follows from its name (`Addresses`). Newest-value
+Every publisher and every service binds endpoints whose addresses follow from their names (`Addresses`). Newest-value
 topics are single frames with CONFLATE set before connect: set later it is ignored, and with several frames only the
-last would survive. Events are never conflated.
+last would survive. A conflating sender keeps one message for a reader that is late, so who wants every message is
+served by a second socket of the sender, with a bounded queue that never holds it up. Events are never conflated.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class Addresses:
 
     def topic(self, topic: str) -> str:
         return self._at(f"t-{topic}")
+
+    def every(self, topic: str) -> str:
+        """Where every message of a topic is sent, for followers."""
+        return self._at(f"a-{topic}")
 
     def events(self, node: str) -> str:
         return self._at(f"e-{node}")
@@ -175,7 +180,10 @@ class ZmqPorts:
         socket = self._socket(zmq.PUB)
         socket.setsockopt(zmq.CONFLATE, 1)
         self._bind(socket, self._addresses.topic(topic))
-        return _Outbox(socket, self.node, self._boot)
+        every = self._socket(zmq.PUB)
+        every.setsockopt(zmq.SNDHWM, DEPTH)
+        self._bind(every, self._addresses.every(topic))
+        return _Outbox(socket, every, self.node, self._boot)
 
     def subscriber(self, topic: str, kind: type[T]) -> Subscriber[T]:
         socket = self._socket(zmq.SUB)
@@ -188,7 +196,7 @@ class ZmqPorts:
         socket = self._socket(zmq.SUB)
         socket.setsockopt(zmq.RCVHWM, DEPTH)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
-        self._connect(socket, self._addresses.topic(topic))
+        self._connect(socket, self._addresses.every(topic))
         return SocketFollower(socket, kind)
 
     def event_source(self) -> EventSource:
@@ -240,15 +248,19 @@ class ZmqPorts:
 
 
 class _Outbox(Generic[T]):
-    def __init__(self, socket: zmq.Socket[bytes], node: str, boot: int) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], every: zmq.Socket[bytes], node: str, boot: int) -> None:
+        """`every` is for followers: what its queue cannot hold is lost to them, and counted by them."""
         self._socket = socket
+        self._every = every
         self._node = node
         self._boot = boot
         self._seq = itertools.count(1)
 
     def send(self, body: T, now: float) -> None:
         data = _encode(Envelope(PROTOCOL_VERSION, self._node, self._boot, next(self._seq), now, body))
+        # Those who decide come first.
         self._socket.send(data, zmq.DONTWAIT)
+        self._every.send(data, zmq.DONTWAIT)
 
 
 class _Inbox(Generic[T]):

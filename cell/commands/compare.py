@@ -59,6 +59,8 @@ def run_compare(
     else:
         shown = Console()
         shown.print(table_of(comparison))
+        for contact in comparison.outside_contacts():
+            shown.print(contact, style="yellow", markup=False)
         for problem in problems:
             shown.print(problem, style="red", markup=False)
         shown.print(f"picture, table and data: {folder}")

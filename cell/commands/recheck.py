@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,13 @@ from safety.config import SafetyConfig
 from safety.contact import ContactLimits
 from safety.recheck import Recheck, Tally
 from safety.second import SecondMonitor
+from safety.second_arm import ArmError
+from safety.stopping import StopTable
 
 SHOWN = 20
+LATE = 5.0
+"""A lease is looked at when the recording is so much further, s: on a crowded machine what it rests on may have been
+seconds on its way to the recorder, and been written after it."""
 
 
 def recheck_flight(path: Path) -> Tally:
@@ -34,18 +40,21 @@ def recheck_flight(path: Path) -> Tally:
         contact = ContactLimits.model_validate_json(given) if given else None
         around = about.get("workcell")
         workcell = Workcell.model_validate_json(around) if around else None
-        monitor = SecondMonitor(config, model, robot.rate_limits.limits, contact, workcell)
+        measured = about.get("stopping_table")
+        table = StopTable.model_validate_json(measured) if measured else None
+        monitor = SecondMonitor(config, model, robot.rate_limits.limits, contact, workcell, table)
     except KeyError as error:
         raise RecordError(f"recording {path}: does not say {error}; it was made by an earlier version") from None
-    except ValueError as error:
+    except (ArmError, ValueError) as error:
         raise RecordError(f"recording {path}: its configuration cannot be used: {error}") from None
     check = Recheck(config, monitor, fingerprint)
-    leases: list[SpeedLease] = []
+    leases: deque[tuple[float, SpeedLease]] = deque()
     for message in read_flight(path):
         body = message.body
+        # What a lease rests on was said before it, but may have been late on its way to the recorder.
+        while leases and leases[0][0] < message.t - LATE:
+            check.lease(leases.popleft()[1])
         if isinstance(body, RobotState):
-            # What follows a state was said up to the next one; the points come after the leases that rest on them.
-            _judge(check, leases)
             check.state(body)
         elif isinstance(body, AcceptedMotion):
             check.motion(body)
@@ -55,15 +64,10 @@ def recheck_flight(path: Path) -> Tally:
             except ValueError as error:
                 check.tally.not_checked[str(error)] += 1
         elif isinstance(body, SpeedLease):
-            leases.append(body)
-    _judge(check, leases)
-    return check.tally
-
-
-def _judge(check: Recheck, leases: list[SpeedLease]) -> None:
-    for lease in leases:
+            leases.append((message.t, body))
+    for _, lease in leases:
         check.lease(lease)
-    leases.clear()
+    return check.tally
 
 
 def recheck_run(run: Path, as_json: bool) -> int:
@@ -91,6 +95,7 @@ def result_of(tally: Tally) -> dict[str, Any]:
         "stops": tally.stops,
         "not_in_force": tally.not_in_force,
         "not_checked": dict(tally.not_checked),
+        "not_checked_share": round(tally.share_not_checked, 6),
         "stricter_here": tally.stricter_here,
         "largest_reserve_m": round(tally.largest_reserve, 4) if math.isfinite(tally.largest_reserve) else None,
         "too_permissive": [
@@ -112,8 +117,11 @@ def _print(path: Path, tally: Tally) -> None:
     line(f"  {tally.checked} recalculated, {tally.stops} granted nothing, {tally.not_in_force} not in force")
     reserve = f", by {1e3 * tally.largest_reserve:.0f} mm at most" if tally.stricter_here else ""
     line(f"  {tally.stricter_here} times the second channel with its reserves would have granted less{reserve}")
+    if tally.not_checked:
+        count = sum(tally.not_checked.values())
+        line(f"  not checked: {count}, {100 * tally.share_not_checked:.2f} % of all that were issued", "red")
     for reason, count in tally.not_checked.items():
-        line(f"  not checked: {count}, {reason}", "red")
+        line(f"    {count}: {reason}", "red")
     for f in tally.findings[:SHOWN]:
         short = f", {1e3 * f.shortfall:.0f} mm short" if math.isfinite(f.shortfall) else ""
         line(

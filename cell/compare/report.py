@@ -66,16 +66,34 @@ class Comparison(NamedTuple):
         known = [self.least[trace] for trace in self.traces if trace in self.least]
         return sum(known) if known and len(known) == len(self.traces) else None
 
+    def beyond(self, trace: str) -> float:
+        """Share of a visit in which the person is faster than the configured human speed; the most of its runs."""
+        return max((r.beyond_share for r in self.results if r.trace == trace), default=0.0)
+
+    @property
+    def inside(self) -> list[str]:
+        """Visits that lie wholly inside the assumption about people's speed: what a method promises, it promises
+        these."""
+        return [trace for trace in self.traces if self.beyond(trace) == 0.0]
+
+    def outside_contacts(self) -> list[str]:
+        """Contacts with people who came faster than configured: shown, and held against no method."""
+        return [
+            f"{r.trace}, {r.method}: {r.contacts_outside_assumption} contacts outside the assumption (the person is "
+            f"faster than configured for {100 * self.beyond(r.trace):.0f} % of the visit)"
+            for r in self.results
+            if r.contacts_outside_assumption
+        ]
+
     def problems(self) -> list[str]:
         """What a method may not do, and where the better one loses more than the coarser one."""
         found = []
         for r in self.results:
             if r.outcome != "Complete":
                 found.append(f"{r.trace}, {r.method}: {r.outcome}")
-            if r.contacts_while_moving or (r.psd_violations and r.method not in CONTACT_ALONE):
-                found.append(
-                    f"{r.trace}, {r.method}: {r.contacts_while_moving} contacts, {r.psd_violations} violations"
-                )
+            # Not `> 0`: a report that counts more contacts outside the assumption than contacts is no report.
+            if r.contacts_within != 0 or (r.psd_violations and r.method not in CONTACT_ALONE):
+                found.append(f"{r.trace}, {r.method}: {r.contacts_within} contacts, {r.psd_violations} violations")
             if r.contact_limit_exceedances:
                 found.append(f"{r.trace}, {r.method}: {r.contact_limit_exceedances} touches above the contact limits")
         for trace in self.traces:
@@ -103,11 +121,16 @@ def plain(comparison: Comparison) -> dict[str, Any]:
                 "below_static_zone": 1.0 - comparison.total_lost(method) / static if static > 0.0 else None,
                 "above_clairvoyant_s": comparison.total_lost(method) - least if least is not None else None,
                 "stops": sum(r.stops for r in comparison.results if r.method == method),
-                "contacts_while_moving": sum(r.contacts_while_moving for r in comparison.results if r.method == method),
-                "psd_violations": sum(r.psd_violations for r in comparison.results if r.method == method),
+                **{
+                    count: sum(getattr(r, count) for r in comparison.results if r.method == method)
+                    for count in ("contacts_while_moving", "contacts_outside_assumption", "psd_violations")
+                },
             }
             for method in comparison.methods
         ],
+        "visits": [{"visit": trace, "beyond_share": comparison.beyond(trace)} for trace in comparison.traces],
+        "visits_inside_assumption": len(comparison.inside),
+        "contacts_outside_assumption": comparison.outside_contacts(),
         "runs": [msgspec.structs.asdict(r) | {"lost_s": comparison.lost(r)} for r in comparison.results],
         "problems": comparison.problems(),
     }
@@ -115,6 +138,13 @@ def plain(comparison: Comparison) -> dict[str, Any]:
 
 def _seconds(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _beyond(comparison: Comparison, trace: str) -> str:
+    """Share of a visit beyond the assumption about people's speed, and contacts there."""
+    share = comparison.beyond(trace)
+    touches = sum(r.contacts_outside_assumption for r in comparison.results if r.trace == trace)
+    return (f"{100 * share:.1f} %" if share else "-") + (f", {touches} contacts" if touches else "")
 
 
 def table_of(comparison: Comparison) -> Table:
@@ -127,12 +157,13 @@ def table_of(comparison: Comparison) -> Table:
         table.add_column(method.replace("_", " "), justify="right")
         table.add_column("stops", justify="right")
     table.add_column("clairvoyant", justify="right")
+    table.add_column("beyond", justify="right")
     for trace in comparison.traces:
         row = [trace]
         for method in comparison.methods:
             r = comparison.of(trace, method)
             row += ["", ""] if r is None else [f"{comparison.lost(r):.2f}", str(r.stops)]
-        table.add_row(*row, _seconds(comparison.least.get(trace)))
+        table.add_row(*row, _seconds(comparison.least.get(trace)), _beyond(comparison, trace))
     table.add_section()
     static = comparison.total_lost("static_zone")
     row = ["all"]
@@ -140,7 +171,8 @@ def table_of(comparison: Comparison) -> Table:
         lost = comparison.total_lost(method)
         less = f"{100 * (lost / static - 1):+.0f} %" if static > 0.0 and method != "static_zone" else ""
         row += [f"{lost:.1f}", less]
-    table.add_row(*row, _seconds(comparison.total_least, 1), style="bold")
+    inside = f"{len(comparison.inside)} of {len(comparison.traces)} inside"
+    table.add_row(*row, _seconds(comparison.total_least, 1), inside, style="bold")
     return table
 
 
@@ -149,7 +181,7 @@ def markdown(comparison: Comparison) -> str:
     heads = ["visit"]
     for method in comparison.methods:
         heads += [f"{method} lost s", "stops", "min m"]
-    heads.append("clairvoyant s")
+    heads += ["clairvoyant s", "beyond the assumption"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for trace in comparison.traces:
         row = [trace]
@@ -157,12 +189,12 @@ def markdown(comparison: Comparison) -> str:
             r = comparison.of(trace, method)
             near = "" if r is None or r.min_separation_m is None else f"{r.min_separation_m:.2f}"
             row += ["", "", ""] if r is None else [f"{comparison.lost(r):.2f}", str(r.stops), near]
-        row.append(_seconds(comparison.least.get(trace)))
+        row += [_seconds(comparison.least.get(trace)), _beyond(comparison, trace)]
         lines.append("| " + " | ".join(row) + " |")
     total = ["**all**"]
     for method in comparison.methods:
         total += [f"**{comparison.total_lost(method):.1f}**", "", ""]
-    total.append(f"**{_seconds(comparison.total_least, 1)}**")
+    total += [f"**{_seconds(comparison.total_least, 1)}**", f"{len(comparison.inside)} visits inside"]
     return "\n".join([*lines, "| " + " | ".join(total) + " |"]) + "\n"
 
 

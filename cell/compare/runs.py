@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -47,6 +48,16 @@ class Result(msgspec.Struct, frozen=True):
     folder: str
     contact_limit_exceedances: int = 0
     contacts_permitted: int = 0
+    contacts_outside_assumption: int = 0
+    """Of `contacts_while_moving`: whoever touched the arm came faster than the configured human speed."""
+    beyond_share: float = 0.0
+    """Share of the visit in which trunk, head or arms were faster than that, over reaction and stopping time, [0, 1].
+    `outside_assumption` counts every moment in which any bone is, swinging feet included."""
+
+    @property
+    def contacts_within(self) -> int:
+        """Contacts with the moving arm that the method has to answer for."""
+        return self.contacts_while_moving - self.contacts_outside_assumption
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -121,7 +132,15 @@ def run_job(job: Job) -> Result:
         folder=str(session.directory),
         contact_limit_exceedances=referee.count("contact_limit_exceedances") or 0,
         contacts_permitted=referee.count("contacts_permitted") or 0,
+        contacts_outside_assumption=referee.count("contacts_outside_assumption") or 0,
+        beyond_share=share_beyond(referee.report),
     )
+
+
+def share_beyond(report: dict[str, Any] | None) -> float:
+    """Share of the time somebody was there in which somebody was beyond the assumption; 0 if nobody was there."""
+    judged = float(report["time_judged"]) if report is not None else 0.0
+    return float(report["time_beyond"]) / judged if report is not None and judged > 0.0 else 0.0
 
 
 def contact_file(cell: LoadedCell) -> Path:

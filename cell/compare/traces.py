@@ -38,7 +38,39 @@ def scripted() -> list[Trace]:
         ("comes twice", [_walk(1.45, -0.40), _walk(2.60, -0.40), {"do": "stand", "for": 4.0}, _walk(1.45, -0.40)]),
         ("runs at the tray", [{"do": "run_at", "position": [1.45, -0.40], "speed": 2.5}, {"do": "stand", "for": 3.0}]),
     ]
-    return [_visit(name, work) for name, work in works]
+    return [_visit(name, work) for name, work in [*works, *_at_work(), *_in_passing()]]
+
+
+def _at_work() -> list[tuple[str, list[dict[str, Any]]]]:
+    """Hands at the places of the work, from several sides, slower and faster, one after the other."""
+    tray, tray_end, box = [0.55, -0.30, 0.25], [0.62, -0.42, 0.22], [0.45, -0.28, 0.20]
+    return [
+        ("fetches from the tray twice", [_walk(1.15, -0.40), _reach(tray, 1.0), _reach(tray_end, 1.0, "left")]),
+        ("works at the tray", [_walk(1.10, -0.45, 1.0), _reach(tray, 3.0), _reach(tray_end, 3.0), _reach(tray, 2.0)]),
+        ("sorts the box from the side", [_walk(0.80, -1.05, 0.9), _reach(box, 3.0, "left"), _reach(box, 2.0)]),
+        ("reaches in and goes at once", [_walk(1.20, -0.30), _reach(tray, 0.2)]),
+        ("comes slowly and reaches far", [_walk(1.25, -0.55, 0.6), _reach([0.50, -0.40, 0.30], 2.0)]),
+        ("tray, then box", [_walk(1.15, -0.35), _reach(tray, 1.5), _walk(0.95, -0.95, 0.8), _reach(box, 1.5, "left")]),
+        ("bends down at the tray", [_walk(1.30, -0.45), {"do": "crouch", "hold": 2.0}, _reach(tray, 1.5)]),
+    ]
+
+
+def _in_passing() -> list[tuple[str, list[dict[str, Any]]]]:
+    """People who walk, stand and crouch near the arm and touch nothing."""
+    return [
+        ("walks along the tray", [_walk(1.25, -1.20, 1.0), _walk(1.25, 0.70, 1.0), _walk(1.25, -1.20, 1.0)]),
+        ("looks in and turns back", [_walk(1.35, -0.40), _walk(2.00, -0.40)]),
+        ("comes near step by step", [
+            _walk(2.20, -0.40, 0.8), _stand(1.5), _walk(1.70, -0.40, 0.8), _stand(1.5), _walk(1.30, -0.40, 0.8),
+            _stand(1.5),
+        ]),
+        ("waits by the fence", [_walk(1.55, -0.90), _stand(6.0)]),
+        ("ties a shoe in the gangway", [_walk(1.75, -0.35), {"do": "crouch", "hold": 5.0}]),
+        ("comes three times", [
+            _walk(1.40, -0.45), _walk(2.40, -0.40), _walk(1.40, -0.60), _walk(2.40, -0.40), _walk(1.40, -0.30),
+        ]),
+        ("goes round the cell slowly", [_walk(1.50, -1.10, 0.7), _walk(1.60, 0.20, 0.7), _stand(2.0)]),
+    ]  # fmt: skip
 
 
 def recorded(folders: list[Path]) -> list[Trace]:
@@ -54,8 +86,16 @@ def recorded(folders: list[Path]) -> list[Trace]:
     return visits
 
 
-def _walk(x: float, y: float) -> dict[str, Any]:
-    return {"do": "walk_to", "position": [x, y], "speed": 1.2}
+def _walk(x: float, y: float, speed: float = 1.2) -> dict[str, Any]:
+    return {"do": "walk_to", "position": [x, y], "speed": speed}
+
+
+def _stand(seconds: float) -> dict[str, Any]:
+    return {"do": "stand", "for": seconds}
+
+
+def _reach(target: list[float], hold: float, hand: str = "right") -> dict[str, Any]:
+    return {"do": "reach_into", "target": target, "hand": hand, "hold": hold}
 
 
 def _visit(name: str, work: list[dict[str, Any]]) -> Trace:

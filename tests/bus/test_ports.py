@@ -102,14 +102,33 @@ def test_a_follower_gets_every_message_in_order_and_knows_what_is_missing(make_p
         return bool(got)
 
     eventually(comes)
-    for n in range(100, 120):
+    # At once, faster than anything can leave: a conflating sender would keep the newest alone.
+    burst = DEPTH // 2
+    for n in range(1_000_000, 1_000_000 + burst):
         out.send(Ping(n), 2.0)
-        # One after the other: what a sender says faster than it can leave is not queued at its end.
-        eventually(lambda: got.extend(into.drain()) or got[-1].body.n == n)  # noqa: B023
-    assert [e.body.n for e in got[-20:]] == list(range(100, 120))
-    assert [e.seq for e in got[-20:]] == list(range(got[-1].seq - 19, got[-1].seq + 1))
+    eventually(lambda: got.extend(into.drain()) or got[-1].body.n == 1_000_000 + burst - 1)
+    assert [e.body.n for e in got[-burst:]] == list(range(1_000_000, 1_000_000 + burst))
+    assert [e.seq for e in got[-burst:]] == list(range(got[-1].seq - burst + 1, got[-1].seq + 1))
     assert into.lost == got[-1].seq - got[0].seq + 1 - len(got)
     assert into.drain() == []
+
+
+def test_a_follower_that_never_reads_holds_nobody_up(make_ports: MakePorts) -> None:
+    a, b = make_ports("a"), make_ports("b")
+    out, into, newest = a.publisher("x", Ping), b.follower("x", Ping), b.subscriber("x", Ping)
+    eventually(lambda: out.send(Ping(0), 1.0) or into.drain())
+    last = 40 * DEPTH
+    for n in range(1, last + 1):
+        out.send(Ping(n), 2.0)
+
+    def comes() -> bool:
+        envelope = newest.take()
+        return envelope is not None and envelope.body.n == last
+
+    eventually(comes)
+    got = into.drain()
+    assert 0 < len(got) <= DEPTH
+    assert [e.seq for e in got] == sorted({e.seq for e in got})
 
 
 def test_a_follower_that_is_slow_loses_the_oldest_and_counts_them() -> None:

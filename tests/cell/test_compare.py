@@ -19,6 +19,10 @@ from cell.session import new_session
 from robots.model import RobotModel
 from robots.planning import plan_ptp
 from safety.contract import SECOND
+from sim.config import RefereeOptions
+from sim.human import people_of
+from sim.referee_assumption import Assumption, Watched
+from sim.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]
 KITTING = ROOT / "recipes/library/kitting.yaml"
@@ -61,6 +65,11 @@ def test_lost_time_is_summed_and_compared() -> None:
     [
         (result("a", "exact", 41.0), "loses"),
         (result("a", "exact", 33.0, contacts_while_moving=1), "contacts"),
+        (
+            result("a", "exact", 33.0, contacts_while_moving=2, contacts_outside_assumption=1, beyond_share=0.9),
+            "1 contact",
+        ),
+        (result("a", "exact", 33.0, contacts_while_moving=0, contacts_outside_assumption=1), "contacts"),
         (result("a", "exact", 33.0, psd_violations=2), "violations"),
         (result("a", "exact", 33.0, outcome="time limit"), "time limit"),
     ],
@@ -69,6 +78,39 @@ def test_what_may_not_be_is_named(bad: Result, word: str) -> None:
     problems = Comparison(30.0, [result("a", "static_zone", 40.0), bad]).problems()
     assert len(problems) == 1
     assert word in problems[0]
+
+
+def test_a_contact_outside_the_assumption_is_shown_apart_and_fails_nobody() -> None:
+    """The person ran into the arm: no method promises anything about that, and none may hide it."""
+    ran = result("runs", "exact", 33.0, contacts_while_moving=2, contacts_outside_assumption=2, beyond_share=0.25)
+    c = Comparison(30.0, [result("runs", "static_zone", 40.0), ran, result("walks", "exact", 31.0)])
+    assert c.problems() == []
+    (shown,) = c.outside_contacts()
+    assert "runs, exact: 2 contacts outside the assumption" in shown and "25 %" in shown
+    assert c.inside == ["walks"] and c.beyond("runs") == 0.25
+    data = plain(c)
+    exact = next(m for m in data["methods"] if m["method"] == "exact")
+    assert (exact["contacts_while_moving"], exact["contacts_outside_assumption"]) == (2, 2)
+    assert data["contacts_outside_assumption"] == [shown] and data["visits_inside_assumption"] == 1
+    assert data["visits"] == [{"visit": "runs", "beyond_share": 0.25}, {"visit": "walks", "beyond_share": 0.0}]
+    assert "25.0 %, 2 contacts" in markdown(c)
+
+
+def test_at_least_twenty_visits_lie_inside_the_assumption() -> None:
+    """As people's clocks run, without a cell: the same judgement that the referee makes of every run."""
+    watched = []
+    for trace in [*scripted(), *recorded([])]:
+        person = people_of(load_scenario(trace.scenario), -0.75, 1)[0]
+        judge = Assumption(RefereeOptions(), lambda dq: 0.195)
+        times = np.arange(0.0, 40.0, 0.02)
+        judge.note(times.tolist(), np.zeros((len(times), 7)), [
+            Watched(person.name, person.body, person.bones_row(times.tolist()))
+        ])  # fmt: skip
+        assert judge.time > 39.0
+        watched.append((trace.name, judge.beyond))
+    inside = [name for name, beyond in watched if beyond == 0.0]
+    assert len(inside) >= 20
+    assert {"humanoid3d_run", "runs at the tray"}.isdisjoint(inside)
 
 
 def test_reach_is_judged_by_contact() -> None:

@@ -56,14 +56,14 @@ class Doubler:
 class Desk:
     """The other side: a hub with a sender and readers."""
 
-    def __init__(self, together: int = 1) -> None:
+    def __init__(self, together: int = 1, later: int = 1) -> None:
         self.hub = Hub()
         self.ports = self.hub.ports("desk")
         self.sender = self.ports.publisher("in", Number)
         self.reader = self.ports.subscriber("out", Number)
         self.follower = self.ports.follower("out", Number)
         self.source, self.feed = self.ports.event_source(), self.ports.event_feed()
-        self.node = HostedNode("doubler", self.hub, Doubler, together)
+        self.node = HostedNode("doubler", self.hub, Doubler, together, later)
         self.node.open()
 
 
@@ -115,6 +115,18 @@ def test_steps_handed_over_together_are_the_same_steps() -> None:
         desk.node.step(0.008 * n)
     desk.node.close()
     assert [(e.body.value, e.sent_at) for e in desk.follower.drain()] == [(2.0 * n, 0.008 * n) for n in range(1, 10)]
+
+
+def test_answers_may_come_two_steps_later() -> None:
+    desk = Desk(later=2)
+    seen = []
+    for n in range(1, 6):
+        desk.sender.send(Number(float(n)), 0.008 * n)
+        desk.node.step(0.008 * n)
+        seen.append([e.body.value for e in desk.follower.drain()])
+    desk.node.close()
+    seen.append([e.body.value for e in desk.follower.drain()])
+    assert seen == [[], [], [2.0], [4.0], [6.0], [8.0, 10.0]]
 
 
 def test_a_fault_there_ends_the_run_here_and_says_where(desk: Desk) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cell.bus.inprocess import Hub
 from cell.cli import BAD_INPUT, FAILED, OK
 from cell.commands.recheck import recheck_flight, recheck_run
-from cell.recorder import PackedObservation, RecorderNode, RecordError, read_about
+from cell.recorder import PackedObservation, RecorderNode, RecordError, read_about, read_flight
 from perception.contract import TOPIC_OBSERVATION, Observation
 from robots.config import RobotConfig
 from robots.contract import AcceptedMotion, RobotState, SpeedLease, topic_lease, topic_motion, topic_state
@@ -134,15 +134,50 @@ def test_what_was_not_recorded_is_no_proof() -> None:
     assert sum(again.tally.not_checked.values()) == 1
 
 
-def test_leases_that_are_not_in_force_grant_nothing() -> None:
+def test_leases_that_had_expired_grant_nothing() -> None:
     state, o = standing(), observation(person(0.2, standing()))
-    for change in (
-        {"motion_id": "another"},
-        {"progress_from": state.progress + 0.1},
-        {"oldest_exposure": o.oldest_exposure - 1.0, "expires_at": o.oldest_exposure - 0.9},
-    ):
-        tally = recheck(o, state, lease_for(o, state, 1.0, **change))
-        assert (tally.not_in_force, tally.findings) == (1, [])
+    change = {"oldest_exposure": o.oldest_exposure - 0.2, "expires_at": o.oldest_exposure - 0.1}
+    tally = recheck(o, state, lease_for(o, state, 1.0, **change))
+    assert (tally.not_in_force, tally.findings) == (1, [])
+
+
+@pytest.mark.requirement("SEC-04")
+@pytest.mark.parametrize("change", ["motion", "ahead", "behind"])
+def test_a_lease_for_something_else_than_its_own_state_does_is_found(change: str) -> None:
+    """The node might obey it elsewhere, where nobody has calculated anything."""
+    state, o = standing(), observation(np.zeros((0, 4)))
+    changes: dict[str, dict[str, object]] = {
+        "motion": {"motion_id": "another"},
+        "ahead": {"progress_from": state.progress + 0.1},
+        "behind": {"progress_to": state.progress - 0.1},
+    }
+    (finding,) = recheck(o, state, lease_for(o, state, 1.0, **changes[change])).findings
+    assert "another motion or stretch" in finding.reason and math.isinf(finding.shortfall)
+
+
+@pytest.mark.requirement("SEC-04")
+def test_a_lease_is_checked_against_the_state_it_names_whatever_came_after() -> None:
+    """A later state of another place, or off the path, is no reproach; and it excuses nothing."""
+    m = motion(SEED)
+    far, near = standing(0.0), msgspec.structs.replace(standing(0.0), seq=8)
+    later = msgspec.structs.replace(near, seq=9, t=near.t + 0.02, q=[near.q[0] + 0.3, *near.q[1:]])
+    for distance, findings in ((3.0, 0), (0.2, 1)):
+        o = observation(person(distance, near))
+        check = Recheck(CONFIG, second(), PRINT)
+        check.motion(m.to_accepted())
+        check.observation(o)
+        for state in (far, near, later):
+            check.state(state)
+        check.lease(lease_for(o, near, 0.6))
+        assert (len(check.tally.findings), check.tally.checked) == (findings, 1)
+        assert not check.tally.not_checked
+
+
+def test_a_state_of_the_same_number_before_a_restart_of_the_node_is_not_taken() -> None:
+    state, o = standing(0.0), observation(np.zeros((0, 4)))
+    before = msgspec.structs.replace(state, t=state.t - 5.0)
+    (reason,) = recheck(o, before, lease_for(o, state, 1.0)).not_checked
+    assert "another one" in reason
 
 
 def test_a_replayed_lease_is_found() -> None:
@@ -165,8 +200,9 @@ def test_leases_that_are_missing_from_the_recording_are_counted() -> None:
     check.state(state)
     for seq, boot in ((5, 1), (6, 1), (9, 1), (1, 2), (2, 2)):
         check.lease(lease_for(o, state, 1.0, seq=seq, boot=boot))
-    assert sum(check.tally.not_checked.values()) == 2 and not check.tally.clean
+    assert sum(check.tally.not_checked.values()) == check.tally.missing == 2 and not check.tally.clean
     assert check.tally.checked == 5
+    assert check.tally.share_not_checked == pytest.approx(2 / 7)
 
 
 # ---------------------------------------------------------------- recordings
@@ -228,6 +264,41 @@ def test_a_recording_is_rechecked_from_its_file_alone(tmp_path: Path, capsys: py
     assert finding["limit"] == 0.6 and finding["t"] == pytest.approx(10.02)
     assert recheck_run(planted, as_json=False) == FAILED
     assert "1 lease too permissive" in capsys.readouterr().out
+
+
+@pytest.mark.requirement("SEC-04")
+def test_every_lease_of_a_dense_stream_is_checked(tmp_path: Path) -> None:
+    """States every 4 ms, leases every 8 ms that rest on the state but one before, a recorder that looks every 20 ms."""
+    hub = Hub()
+    facts = {"safety": CONFIG.model_dump_json(), "fingerprint": PRINT}
+    facts["robot"] = RobotConfig(driver="null", model="panda").model_dump_json()
+    path = tmp_path / "flight.mcap"
+    recorder = RecorderNode(hub.ports("recorder"), path, about=facts)
+    ports = hub.ports("all")
+    state_out, motion_out = ports.publisher(topic_state(), RobotState), ports.publisher(topic_motion(), AcceptedMotion)
+    lease_out = ports.publisher(topic_lease("supervisor"), SpeedLease)
+    seen_out = ports.publisher(TOPIC_OBSERVATION, Observation)
+    state = standing(0.0)
+    states: list[RobotState] = []
+    for k in range(500):
+        now = 10.0 + 0.004 * k
+        states.append(msgspec.structs.replace(state, t=now, seq=k + 1))
+        motion_out.send(motion(SEED).to_accepted(), now)
+        state_out.send(states[-1], now)
+        if k % 8 == 0:
+            o = msgspec.structs.replace(observation(np.zeros((0, 4))), seq=k, t=now - 0.06, oldest_exposure=now - 0.08)
+            seen_out.send(o, now)
+        if k % 2 and k > 2:
+            lease_out.send(lease_for(o, states[-3], 1.0, seq=k // 2), now)
+        if k % 5 == 0:
+            recorder.step(now)
+    recorder.close()
+    tally = recheck_flight(path)
+    assert tally.clean and tally.checked == 249 and tally.missing == 0
+    times = [m.t for m in read_flight(path)]
+    assert times == sorted(times)
+    recorded = sum(isinstance(m.body, RobotState) for m in read_flight(path))
+    assert 249 <= recorded < 360, "states that nobody names are thinned out"
 
 
 def test_a_recording_that_does_not_say_what_it_is_of_is_refused(tmp_path: Path) -> None:

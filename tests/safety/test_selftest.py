@@ -12,7 +12,7 @@ from robots.description import load_description
 from robots.motion import Motion
 from robots.rates import DEFAULT_LIMITS
 from safety.methods import AnyMonitor
-from safety.monitor import Decision, Monitor, refuse
+from safety.monitor import Decision, Monitor
 from safety.second_arm import ArmGeometry
 from safety.selftest import PERIOD, RADIUS, SelfTest
 from safety.supervisor import SupervisorCore
@@ -20,7 +20,8 @@ from tests.safety.test_monitor import CONFIG, model, motion
 from tests.safety.test_supervisor import NOBODY, PERSON, arm, seen
 
 DESCRIPTION = load_description(model().name)
-LINKS = ArmGeometry(DESCRIPTION, model().tool_name).names
+GEOMETRY = ArmGeometry(DESCRIPTION, model().tool_name)
+LINKS = GEOMETRY.names
 
 
 class Changed:
@@ -46,6 +47,14 @@ class Changed:
 
     def warm_up(self) -> None:
         self._monitor.warm_up()
+
+
+class Refusing(Changed):
+    """A monitor that says of every phantom that it cannot say anything, at a separation that would do."""
+
+    def cycle(self, now: float, observation: Observation, state: RobotState, m: Motion | None) -> Decision:
+        answer = super().cycle(now, observation, state, m)
+        return answer._replace(required=-1.0) if len(observation.balls) else answer
 
 
 def core(m: Motion, monitor: AnyMonitor) -> SupervisorCore:
@@ -118,16 +127,20 @@ def test_an_answer_that_is_no_number_fails() -> None:
     m = motion(0)
     phantom = test.phantom(seen(10.0, NOBODY), arm(m, 10.0, 0.5))
     answer = Changed().cycle(10.0, phantom.observation, arm(m, 10.0, 0.5), m)
-    assert not test.judge(phantom, answer._replace(separation=float("nan")), 10.0)
+    assert not test.judge(phantom, answer.limit, float("nan"), 10.0)
+    assert not SelfTest(GEOMETRY).judge(phantom, float("nan"), answer.separation, 10.0)
 
 
 @pytest.mark.requirement("SAF-07")
 def test_a_refusal_has_not_seen_the_phantom() -> None:
-    test = SelfTest(ArmGeometry(DESCRIPTION, model().tool_name))
     m = motion(0)
+    c = core(m, Refusing())
+    out = c.step(10.0, seen(10.0, NOBODY), arm(m, 10.0, 0.0))
+    assert out.lease.limit == 0.0 and not out.lease.restartable and out.lease.tested_at == -1.0
+    test = SelfTest(GEOMETRY)
     phantom = test.phantom(seen(10.0, NOBODY), arm(m, 10.0, 0.5))
-    assert not test.judge(phantom, refuse("nothing can be said"), 10.0)
-    assert test.judge(phantom, Changed().cycle(10.0, phantom.observation, arm(m, 10.0, 0.5), m), 10.0)
+    answer = Changed().cycle(10.0, phantom.observation, arm(m, 10.0, 0.5), m)
+    assert test.judge(phantom, answer.limit, answer.separation, 10.0)
 
 
 @pytest.mark.requirement("SAF-07")

@@ -26,7 +26,7 @@ from safety.config import SafetyConfig, load_safety, stopping_of
 from safety.methods import build_monitor
 from safety.monitor import Monitor
 from safety.stopping import PERCENT, Stopping, StoppingError, StopTable, extension, load_table, table_fingerprint
-from tests.safety.test_monitor import CONFIG, model, motion, observation, state_on
+from tests.safety.test_monitor import CONFIG, model, motion, needed, observation, scene, separation, state_on
 
 LOADS = (0.0, 3.0)
 
@@ -246,10 +246,47 @@ def test_with_a_table_the_monitor_never_permits_more() -> None:
 
 
 @pytest.mark.requirement("SAF-21")
-def test_a_method_that_knows_no_table_refuses_it() -> None:
+def test_reach_with_a_table_lies_between_exact_with_it_and_reach_without() -> None:
     config = CONFIG.model_copy(update={"stopping_table": "x", "stopping_table_sha256": "0" * 64})
-    with pytest.raises(StoppingError, match="reach"):
-        build_monitor("reach", config, model(), DEFAULT_LIMITS, stopping=stopping(0))
+    exact, reach = (build_monitor(k, config, model(), DEFAULT_LIMITS, stopping=stopping(1)) for k in ("exact", "reach"))
+    bare = build_monitor("reach", CONFIG, model(), DEFAULT_LIMITS)
+    rng, lower = np.random.default_rng(4), 0
+    for n in range(300):
+        m = motion(n % 10)
+        state = state_on(m, rng.uniform(0.0, m.duration), rng.uniform())
+        o = observation(scene(n, m, state.progress, 2))
+        low, own, high = (c.cycle(10.0, o, state, m).limit for c in (exact, reach, bare))
+        assert low <= own <= high
+        lower += own < high
+    assert lower > 30
+
+
+@pytest.mark.requirement("SAF-21")
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.integers(0, 11), st.floats(0, 1), st.floats(0, 1), st.integers(0, 10**6), st.floats(0.3, 1.0))
+def test_an_arm_that_stops_as_slowly_as_measured_touches_nobody_under_reach(
+    path: int, where: float, rate: float, seed: int, part: float
+) -> None:
+    """Played: the limit or less while the lease lasts, then the whole time and way of the table, braking evenly."""
+    config = CONFIG.model_copy(update={"stopping_table": "x", "stopping_table_sha256": "0" * 64})
+    table, m = stopping(1), motion(path)
+    progress = where * m.duration
+    balls = scene(seed, m, progress, 2)
+    limit = (
+        build_monitor("reach", config, model(), DEFAULT_LIMITS, stopping=table)
+        .cycle(10.0, observation(balls), state_on(m, progress, rate), m)
+        .limit
+    )
+    if limit == 0.0:
+        return
+    used = limit * part
+    rows = table.along(m, 0.0).rows
+    _, took, way = rows[min(int(np.searchsorted(rows[:, 0], used)), len(rows) - 1)]
+    lasts = -0.08 + CONFIG.reaction.lease_validity + CONFIG.reaction.after_expiry
+    for t in np.linspace(0.0, lasts + took, 40):
+        left = 1.0 - max(0.0, t - lasts) / took
+        at = min(m.duration, progress + used * (min(t, lasts) + min(way, took) * (1.0 - left * left)))
+        assert separation(m, np.array([at]), balls) >= needed(0.06 + t) - 0.002
 
 
 def test_jogging_counts_on_the_longest_stop() -> None:
