@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cell.compiled import njit
 from robots.kinematics import Chain
 from safety import search
-from safety.braking import Brakes, Course, falls_ahead
+from safety.braking import CELLS, Brakes, Course, falls_ahead
 from safety.kernels import BLOCK, FARTHEST, SLACK, Cloud, Sweep, block_bounds, cloud_in, sweep_in
 from safety.permits import Permits, Terrain, may_touch, permits_along
 from safety.reach_kernels import (
@@ -285,7 +285,8 @@ def decide(
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
     nothing = Permits(terrain.zone, np.empty((0, 0, 0)), np.empty(0))
-    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing))
+    cells = np.full((CELLS, 4), np.nan)
+    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing, cells))
     permits = permits_along(terrain, course.progress, sweep, full.farther.last + 2)
-    problem = Problem(cloud, sweep, course, falls, brakes, people, permits)
+    problem = Problem(cloud, sweep, course, falls, brakes, people, permits, cells)
     return _widened(balls.shape[0] // 4, found, bodies, problem)
