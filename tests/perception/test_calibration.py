@@ -355,7 +355,7 @@ def _cell_with(tmp_path: Path, lines: str) -> Path:
     return path
 
 
-@pytest.mark.requirement("PER-09")
+@pytest.mark.requirement("PER-12")
 def test_a_calibration_from_before_the_mount_was_changed_is_refused(tmp_path: Path) -> None:
     changed = "    mount_changed_on: 2026-03-02\n"
     for lines in (changed, changed + "    calibrated_on: 2026-03-02\n", "    calibrated_on: 2026-03-01\n"):
