@@ -190,9 +190,9 @@ def _solved(lens: Lens, views: list[View], nominal: F64 | None) -> HandEye:
         starts.append((nominal, Z))
     best: tuple[HandEye, float] | None = None
     for X, Z in starts:
-        found = refine(lens, views, X, Z)
-        if best is None or found[1] < best[1]:
-            best = found
+        tried = refine(lens, views, X, Z)
+        if best is None or tried[1] < best[1]:
+            best = tried
         # A wrong start ends far from the pictures, not near them.
         if np.median([_rms(r) for r in best[0].residuals]) <= MOST_RESIDUAL:
             break
