@@ -202,6 +202,6 @@ def test_a_table_that_was_moved_in_the_twin_is_reported_from_depth_files(
     assert code == 1 and {d["kind"] for d in report["differences"]} == {"extra", "gone"}
     assert any(d["kind"] == "gone" and d["fixture"] == "table" for d in report["differences"])
     before = [np.load(path) for path in sorted(folder.iterdir())]
-    np.save(folder / "00.npy", before[0][:100])
+    np.save(folder / "00.npy", before[0][:200])
     code, _, error = call(arguments, capsys)
     assert code == 2 and "one size" in error
