@@ -105,8 +105,8 @@ def layer(
         seen |= seen_in(camera, background, arms, flat)[:, 0]
     tops = seen.reshape(points.shape[:3])
     row = round(0.05 / STEP)
-    windows = np.lib.stride_tricks.sliding_window_view(tops, row, axis=2)  # type: ignore[call-overload]
-    lasting = np.asarray(windows).all(axis=3)
+    count = tops.shape[2] - row + 1
+    lasting = np.all([tops[:, :, n : n + count] for n in range(row)], axis=0)
     first = lasting.argmax(axis=2)
     thickness = np.where(lasting.any(axis=2), heights[first], math.inf)
     return Layer((float(lower[0]), float(lower[1])), cell, surface, thickness)

@@ -301,6 +301,18 @@ def _evades(stop: Stop, body: F64, link: int, sweep: Sweep, stages: Stages, peop
 
 
 @njit(cache=True)
+def body_clear_held(
+    kept: Bound, body: F64, link: int, sweep: Sweep, stages: Stages, people: People, work: Work
+) -> bool:  # fmt: skip
+    """Whether `body_clear` may hold, from `search.entail_held` of a limit alone."""
+    if _clear(kept.held, body, link, sweep, work.held):
+        return True
+    if body.shape[0] < BODY or not body[SPREAD] < np.inf:
+        return False
+    return _evades(kept.held, body, link, sweep, stages, people, work)
+
+
+@njit(cache=True)
 def body_clear(bound: Bound, body: F64, link: int, sweep: Sweep, stages: Stages, people: People, work: Work) -> bool:
     """As `clear`, for a body that may have a velocity."""
     if clear(bound, body, link, sweep, work):

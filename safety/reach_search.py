@@ -27,11 +27,24 @@ from safety.reach_kernels import (
     apart,
     ask,
     body_clear,
+    body_clear_held,
     clear,
     fill_stages,
     new_work,
 )
-from safety.search import FALLS, RESOLUTION, Bound, Finding, People, Problem, entail, feasible, highest
+from safety.search import (
+    FALLS,
+    RESOLUTION,
+    Bound,
+    Finding,
+    People,
+    Problem,
+    entail,
+    entail_besides,
+    entail_held,
+    feasible,
+    highest,
+)
 from safety.stations import STATIONS, WINDOW, Path
 
 F64 = NDArray[np.float64]
@@ -206,7 +219,19 @@ def among_bodies(
         return bound
     first, middle = 0, 1
     while high - low > 1:
-        tried = entail(middle * RESOLUTION, problem)
+        kept = entail_held(middle * RESOLUTION, problem)
+        n = first
+        if kept.held.need < np.inf:
+            ask(kept, stages, people, work)
+            while n < count and body_clear_held(kept, bodies[pairs[n, 1]], pairs[n, 0], sweep, stages, people, work):
+                n += 1
+        if n < count:
+            # the pair that is too near is likely to bind again
+            pairs[first, 0], pairs[n, 0] = pairs[n, 0], pairs[first, 0]
+            pairs[first, 1], pairs[n, 1] = pairs[n, 1], pairs[first, 1]
+            high, middle = middle, (low + middle) // 2
+            continue
+        tried = entail_besides(kept, problem)
         n = first
         if feasible(tried, problem):
             ask(tried, stages, people, work)

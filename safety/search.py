@@ -130,9 +130,24 @@ def _stop(time: float, swept: float, people: People) -> Stop:
 @njit(cache=True)
 def entail(limit: float, problem: Problem) -> Bound:
     """Return what a limit entails."""
+    return entail_besides(entail_held(limit, problem), problem)
+
+
+@njit(cache=True)
+def entail_held(limit: float, problem: Problem) -> Bound:
+    """Return what a limit entails if the arm keeps to it; whether it has to come down first is left open.
+
+    That costs more to follow: not worth it where keeping to the limit is too much already."""
+    time, swept = held(problem.course, limit, problem.falls, problem.brakes, problem.cells)
+    first = _stop(time, swept, problem.people)
+    return Bound(limit, first, Stop(-np.inf, 0, 0.0, time, swept), first)
+
+
+@njit(cache=True)
+def entail_besides(kept: Bound, problem: Problem) -> Bound:
+    """Return all that a limit entails, from what `entail_held` has found of it."""
     course, falls, brakes, people = problem.course, problem.falls, problem.brakes, problem.people
-    time, swept = held(course, limit, falls, brakes, problem.cells)
-    first = _stop(time, swept, people)
+    limit, first, time, swept = kept.limit, kept.held, kept.down.time, kept.down.swept
     over = above(course, limit, brakes)
     if not over and course.progress + swept <= falls.plain:
         return Bound(limit, first, Stop(-np.inf, 0, 0.0, 0.0, 0.0), first)
@@ -169,6 +184,21 @@ def feasible(bound: Bound, problem: Problem) -> bool:
 
 
 @njit(cache=True)
+def _tried(limit: float, ball: int, link: int, problem: Problem) -> tuple[bool, Bound]:
+    """Return whether a limit is admissible for a pair (ball -1: for none), and if so what it entails."""
+    kept = entail_held(limit, problem)
+    alone = ball < 0 or problem.permits.zone.shape[0] > 0
+    if not alone and not _leaves(kept.held, ball, link, problem):
+        return False, kept
+    bound = entail_besides(kept, problem)
+    if not feasible(bound, problem):
+        return False, bound
+    if alone:
+        return ball < 0 or keeps(bound, ball, link, problem), bound
+    return _leaves(bound.down, ball, link, problem), bound
+
+
+@njit(cache=True)
 def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
     """Return the largest multiple of RESOLUTION below `above` that is admissible for a pair; 0 if none is.
 
@@ -179,8 +209,8 @@ def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
     found = above
     middle = 1
     while high - low > 1:
-        bound = entail(middle * RESOLUTION, problem)
-        if feasible(bound, problem) and (ball < 0 or keeps(bound, ball, link, problem)):
+        good, bound = _tried(middle * RESOLUTION, ball, link, problem)
+        if good:
             low, found = middle, bound
         elif middle == 1:
             break

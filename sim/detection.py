@@ -135,7 +135,7 @@ class PeopleBench:
         pose = _posed(target, place, moment, self._floor, name)
         bones = np.frombuffer(pose.bones, "<f4").reshape(-1, 3, 4)
         heads = {
-            "shoulder": "upperarm01", "elbow": "lowerarm01", "wrist": "wrist", "hip": "upperleg01", 
+            "shoulder": "upperarm01", "elbow": "lowerarm01", "wrist": "wrist", "hip": "upperleg01",
             "knee": "lowerleg01", "ankle": "foot",
         }  # fmt: skip
         out = {}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cell.cli import BAD_INPUT, FAILED, OK
 from cell.commands.detection import bench_cameras
-from cell.commands.perceive import _library_silenced as library_silenced
+from cell.commands.perceive import library_silenced
 from cell.config import LoadedCell, load_cell
 from cell.session import entry_point
 from cell.yamlfile import FileErrors
