@@ -5,7 +5,8 @@ possible(t + dt) = (grow(possible(t), v dt) minus seen free) plus seen occupied 
 Growth is a distance, not a step a frame: `travel` adds up v dt, every voxel stands for a ball of half its diagonal
 plus `travel`, and each time `travel` reaches a voxel's edge the map is dilated once and `travel` falls by that edge. A
 voxel cleared in between was seen free after the last dilation, so what enters it since then has moved at most
-`travel` and lies in the ball of the neighbour it came from.
+`travel` and lies in the ball of the neighbour it came from - unless that one has been cleared as well meanwhile, the
+gap that docs/perception/unknown-space.md describes.
 """
 
 from __future__ import annotations
