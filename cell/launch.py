@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from cell.bus.inprocess import Hub
 from cell.bus.messages import Heartbeat
-from cell.bus.ports import BusError, Node
+from cell.bus.ports import BusError, Node, Ports
 from cell.bus.zeromq import ZmqPorts
 from cell.clock import Clock, RealClock, SimulatedClock
 from cell.heartbeat import topic as heartbeat_topic
@@ -41,6 +41,7 @@ from cell.session import (
 from perception.cameras.ring import clear_away, ring_folder
 from safety.contract import SECOND
 
+VISITOR = "visitor"
 SHOW_EVERY = 0.1
 """Time between two updates of the display, wall s."""
 END_AFTER = 0.5
@@ -77,6 +78,8 @@ class RunResult(NamedTuple):
 
 
 Show = Callable[[Progress], None]
+Visit = Callable[[Ports], Callable[[float], None]]
+"""Connects somebody who looks on; returns what is told the time, s, after each step."""
 
 
 def run_directory(runs: Path) -> Path:
@@ -92,9 +95,11 @@ def run_directory(runs: Path) -> Path:
     raise SessionError(f"no free folder name in {runs}")
 
 
-def run_lockstep(options: RunOptions, show: Show | None = None, session: Session | None = None) -> RunResult:
-    """Run a recipe on simulated time, in a new session unless one is given. Raises FileErrors, SessionError, BusError
-    before anything moves."""
+def run_lockstep(
+    options: RunOptions, show: Show | None = None, session: Session | None = None, visit: Visit | None = None
+) -> RunResult:
+    """Run a recipe on simulated time, in a new session unless one is given. `visit`: looks on, told the time after each
+    step. Raises FileErrors, SessionError, BusError before anything moves."""
     begun = time.perf_counter()
     session = session or new_session(options, run_directory(options.runs), attended=True)
     clock, hub = SimulatedClock(), Hub()
@@ -111,11 +116,19 @@ def run_lockstep(options: RunOptions, show: Show | None = None, session: Session
     ports = hub.ports(OPERATOR)
     operator = Operator(ports, "operator", options.confirm_clear, WORLD in session.node_names, session=OPERATOR)
     observer, referee = Observer(ports), RefereeView(ports)
+    look = visit(hub.ports(VISITOR)) if visit is not None else None
+
+    def step() -> float:
+        now = loop.step()
+        if look is not None:
+            look(now)
+        return now
+
     # What was loaded stays to the end: looking through it again and again for garbage costs several percent of a run.
     gc.collect()
     gc.freeze()
     try:
-        now = _drive(loop.step, options, operator, observer, referee, show, begun)
+        now = _drive(step, options, operator, observer, referee, show, begun)
     finally:
         gc.unfreeze()
         loop.close()
