@@ -32,6 +32,7 @@ from cell.session import (
     OPERATOR,
     RECORDER,
     RUN_PREFIX,
+    SKELETONS,
     WORLD,
     Session,
     SessionError,
@@ -46,10 +47,10 @@ SHOW_EVERY = 0.1
 """Time between two updates of the display, wall s."""
 END_AFTER = 0.5
 """A run goes on so long after its end, s, so that the last events are recorded."""
-HOSTED = {SECOND: (1, 2, False), RECORDER: (10, 2, True)}
+HOSTED = {SECOND: (1, 2, False), RECORDER: (10, 2, True), SKELETONS: (1, 2, True)}
 """Nodes that have a process of their own in lock-step runs too: how many steps they get at once, and how many of these
 later they have answered. The second channel's lease comes two periods after its inputs: as long as plain numpy takes
-for a full picture, and its own period."""
+for a full picture, and its own period. Skeletons come 0.16 s after their pictures."""
 REFEREE_TIME = 10.0
 """A run goes on for at most so long after that, s, until the referee has seen all of it."""
 START_UP = 60.0

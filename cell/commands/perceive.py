@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -314,7 +311,7 @@ def _people(
     camera: Intrinsics | None,
     found: Segmented | None,
 ) -> list[Person]:
-    from perception.pose import PoseError, PoseFinder, widened
+    from perception.pose import PoseError, PoseFinder, library_silenced, widened
 
     boxes = [widened(box) for box in person_boxes(found)] if found is not None else []
     try:
@@ -327,20 +324,6 @@ def _people(
 def person_boxes(found: Segmented) -> list[tuple[int, int, int, int]]:
     """Boxes round the objects that may be, or hold, a person."""
     return [thing.box for thing in found.things if PERSON_LEAST <= max(thing.extent) <= PERSON_MOST]
-
-
-@contextlib.contextmanager
-def library_silenced() -> Iterator[None]:
-    """Keep a library's compiled parts from writing remarks for their makers to the error stream, past Python."""
-    sys.stderr.flush()
-    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(sink)
 
 
 def plain(person: Person) -> dict[str, Any]:

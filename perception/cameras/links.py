@@ -8,7 +8,7 @@ import numpy as np
 
 from cell.bus.ports import Ports
 from perception.cameras.ring import RingReader, RingWriter
-from perception.contract import Frame, FrameMessage, topic_frame
+from perception.contract import ColourMessage, Frame, FrameMessage, topic_colour, topic_frame
 
 
 class FrameSink(Protocol):
@@ -37,10 +37,12 @@ class FrameSource(Protocol):
 
 
 class BusSink:
-    """Frames as messages, for nodes in one process. Colour stays behind: no reader on this bus uses it."""
+    """Frames as messages, for nodes in one process. Colour stays behind unless somebody looks at it."""
 
-    def __init__(self, ports: Ports, camera: str) -> None:
+    def __init__(self, ports: Ports, camera: str, colour: bool = False) -> None:
+        """`colour`: say the frames with their colours too, on a topic of their own."""
         self._frames = ports.publisher(topic_frame(camera), FrameMessage)
+        self._coloured = ports.publisher(topic_colour(camera), ColourMessage) if colour else None
 
     def send(self, frame: Frame, now: float) -> None:
         """Publish the frame."""
@@ -48,6 +50,11 @@ class BusSink:
         pixels = frame.depth.tobytes()
         message = FrameMessage(frame.camera, frame.seq, frame.exposure, height, width, pixels, frame.boot)
         self._frames.send(message, now)
+        if self._coloured is not None and frame.colour is not None:
+            shades = frame.colour.tobytes()
+            self._coloured.send(
+                ColourMessage(frame.camera, frame.seq, frame.exposure, height, width, pixels, shades, frame.boot), now
+            )
 
     def close(self) -> None:
         """Nothing is held beyond the ports."""
@@ -65,6 +72,29 @@ class BusSource:
         """Return the newest frame; one that is none is dropped."""
         envelope = self._frames.take()
         return decode_frame(envelope.body) if envelope else None
+
+    def close(self) -> None:
+        """Nothing is held beyond the ports."""
+
+
+class ColourSource:
+    """Reads the frames that `BusSink` sends with their colours."""
+
+    fault = ""
+
+    def __init__(self, ports: Ports, camera: str) -> None:
+        self._frames = ports.subscriber(topic_colour(camera), ColourMessage)
+
+    def take(self, now: float) -> Frame | None:
+        """Return the newest frame; one that is none, or has no whole colours, is dropped."""
+        envelope = self._frames.take()
+        if envelope is None:
+            return None
+        m = envelope.body
+        frame = decode_frame(FrameMessage(m.camera, m.seq, m.exposure, m.height, m.width, m.depth, m.boot))
+        if frame is None or len(m.colour) != 3 * m.height * m.width:
+            return None
+        return frame._replace(colour=np.frombuffer(m.colour, np.uint8).reshape(m.height, m.width, 3))
 
     def close(self) -> None:
         """Nothing is held beyond the ports."""
