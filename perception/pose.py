@@ -256,7 +256,8 @@ def _lifted(
     measured = patch[patch > 0]
     if len(measured) < PATCH:
         return None
-    near = float(np.percentile(measured, QUANTILE))
+    # A depth that was measured, not one between two: nothing may be near that.
+    near = float(np.percentile(measured, QUANTILE, method="nearest"))
     z = float(np.median(measured[np.abs(measured.astype(np.float64) - near) <= 1000.0 * LIMB_DEPTH])) / 1000.0
     x, y = (pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy
     z += inward / math.sqrt(1.0 + x * x + y * y)
