@@ -23,7 +23,7 @@ from cell.session import (
 )
 from perception.cameras.links import BusSink, BusSource, ColourSource, FrameSink, FrameSource, RingSink, RingSource
 from perception.cameras.ring import RingError, RingFormat, RingReader, RingWriter, ring_folder
-from perception.contract import CameraInfo
+from perception.contract import CameraInfo, FrameReady, topic_ready
 from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from perception.skeletonnode import SkeletonNode
@@ -48,6 +48,8 @@ from safety.zones import keep_out_boxes
 
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
+LIVE_CAMERA_PERIOD = 0.001
+"""Live, a frame is complete at any time; asking for it costs little."""
 SELF_TESTED = ("exact", "ssm_contact", "reach")
 """Methods that must answer a phantom in any link with 0, and whose robot node demands the test of both channels; the
 others look at a distance or a zone alone."""
@@ -137,7 +139,8 @@ def camera_infos(cell: LoadedCell, seed: int = 0) -> list[CameraInfo]:
 def _camera(name: str, session: Session, ports: Ports) -> Node:
     driver, options = camera_options(name, session.cell, session.file.seed)
     camera = entry_point("cell.cameras", driver)(name, options, ports)
-    return CameraNode(camera, _frame_sink(camera.info, session, ports), ports.event_source(), CAMERA_PERIOD)
+    period = LIVE_CAMERA_PERIOD if session.file.mode == "live" else CAMERA_PERIOD
+    return CameraNode(camera, _frame_sink(camera.info, session, ports), ports.event_source(), period)
 
 
 def _ring(info: CameraInfo, session: Session) -> tuple[Path, RingFormat]:
@@ -151,16 +154,18 @@ def _frame_sink(info: CameraInfo, session: Session, ports: Ports) -> FrameSink:
     from cell.session import SessionError
 
     try:
-        return RingSink(RingWriter(*_ring(info, session)))
+        writer = RingWriter(*_ring(info, session))
     except RingError as error:
         raise SessionError(str(error)) from error
+    return RingSink(writer, ports.publisher(topic_ready(info.name), FrameReady))
 
 
 def _frame_source(info: CameraInfo, session: Session, ports: Ports) -> FrameSource:
     if session.file.mode != "live":
         return BusSource(ports, info.name)
     # Copying colours would cost more than depth does.
-    return RingSource(RingReader(*_ring(info, session), colour=False))
+    reader = RingReader(*_ring(info, session), colour=False)
+    return RingSource(reader, ports.subscriber(topic_ready(info.name), FrameReady))
 
 
 def _perception(session: Session, ports: Ports) -> Node:

@@ -27,6 +27,11 @@ def topic_colour(camera: str) -> str:
     return f"camera.{camera}.colour"
 
 
+def topic_ready(camera: str) -> str:
+    """Topic of `FrameReady` of one camera."""
+    return f"camera.{camera}.ready"
+
+
 class Intrinsics(msgspec.Struct, frozen=True):
     """Pinhole model without distortion (depth is delivered rectified); pixels."""
 
@@ -96,6 +101,13 @@ class FrameMessage(msgspec.Struct, frozen=True):
     width: int
     depth: bytes
     boot: int = 0
+
+
+class FrameReady(msgspec.Struct, frozen=True):
+    """A frame lies in the ring of a live camera: whoever reads it need not wait for its next look. Nothing is lost if
+    this is."""
+
+    seq: int
 
 
 class ColourMessage(msgspec.Struct, frozen=True):

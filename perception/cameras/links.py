@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from cell.bus.ports import Ports
+from cell.bus.ports import Ports, Publisher, Subscriber
 from perception.cameras.ring import RingReader, RingWriter
-from perception.contract import ColourMessage, Frame, FrameMessage, topic_colour, topic_frame
+from perception.contract import ColourMessage, Frame, FrameMessage, FrameReady, topic_colour, topic_frame
 
 
 class FrameSink(Protocol):
@@ -111,12 +111,16 @@ def decode_frame(message: FrameMessage) -> Frame | None:
 class RingSink:
     """Puts frames into a camera's ring."""
 
-    def __init__(self, writer: RingWriter) -> None:
+    def __init__(self, writer: RingWriter, ready: Publisher[FrameReady] | None = None) -> None:
+        """`ready`: where it is said that a frame lies there."""
         self._writer = writer
+        self._ready = ready
 
     def send(self, frame: Frame, now: float) -> None:
         """Write the frame. Raises RingError."""
         self._writer.write(frame, now)
+        if self._ready is not None:
+            self._ready.send(FrameReady(frame.seq), now)
 
     def close(self) -> None:
         """Remove the ring."""
@@ -126,8 +130,15 @@ class RingSink:
 class RingSource:
     """Reads a camera's ring."""
 
-    def __init__(self, reader: RingReader) -> None:
+    def __init__(self, reader: RingReader, ready: Subscriber[FrameReady] | None = None) -> None:
+        """`ready`: where it is said that a frame lies there. What is read is the ring all the same."""
         self._reader = reader
+        self._ready = ready
+
+    @property
+    def wakes(self) -> list[Subscriber[Any]]:
+        """Whose messages are a reason to look at once."""
+        return [] if self._ready is None else [self._ready]
 
     @property
     def fault(self) -> str:
@@ -136,6 +147,9 @@ class RingSource:
 
     def take(self, now: float) -> Frame | None:
         """Return the newest whole frame."""
+        if self._ready is not None:
+            # Taken first: what is said while the ring is read wakes again.
+            self._ready.take()
         return self._reader.take(now)
 
     def close(self) -> None:
