@@ -119,6 +119,12 @@ class EmptyWatch:
         self._seq = -1
         self._observations = self._with_points = self._unhealthy = 0
         self._reasons: dict[str, None] = {}
+        self._changed = -1.0
+
+    def changeover(self, t: float) -> None:
+        """Somebody has emptied the box and filled the tray by `t`, s: pictures from before show parts that are expected
+        no more. These are rightly taken for somebody."""
+        self._changed = t
 
     def take(self, observation: Observation) -> None:
         """Look at one observation; the same one again does not count."""
@@ -126,7 +132,7 @@ class EmptyWatch:
             return
         self._seq = observation.seq
         self._observations += 1
-        self._with_points += observation.seen > 0
+        self._with_points += observation.seen > 0 and not observation.oldest_exposure <= self._changed
         if not observation.healthy:
             self._unhealthy += 1
             self._reasons[observation.reason] = None

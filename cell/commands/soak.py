@@ -147,8 +147,12 @@ def _run(
 
 def _watching(ports: Ports, watch: EmptyWatch) -> Callable[[float], None]:
     observations = ports.subscriber(TOPIC_OBSERVATION, Observation)
+    feed = ports.event_feed()
 
     def look(now: float) -> None:
+        for event in feed.drain():
+            if event.kind == "operator.answer":
+                watch.changeover(event.t)
         envelope = observations.take()
         if envelope is not None:
             watch.take(envelope.body)

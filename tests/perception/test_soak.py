@@ -113,7 +113,7 @@ def test_pictures_are_kept_apart_in_time_for_each_camera_and_only_with_the_arm_k
 def observation(seq: int, seen: int = 0, healthy: bool = True, confirmed: bool = True) -> Observation:
     balls = np.zeros((seen, 4), "<f4").tobytes()
     health = [CameraHealth("a", healthy, "" if healthy else "late", 0.0, 1.0, 0)]
-    return Observation(seq, 0.0, 0.0, balls, seen, healthy, "" if healthy else "late", health, [], confirmed)
+    return Observation(seq, 0.1, 0.1, balls, seen, healthy, "" if healthy else "late", health, [], confirmed)
 
 
 def test_what_is_counted_of_a_run() -> None:
@@ -124,6 +124,14 @@ def test_what_is_counted_of_a_run() -> None:
     ):  # fmt: skip
         watch.take(one)
     assert watch.result == (4, 2, 2, ["late"])
+
+
+def test_what_is_no_longer_expected_after_a_changeover_is_nobody_only_in_pictures_from_before_it() -> None:
+    watch = EmptyWatch()
+    watch.changeover(5.0)
+    for k, exposure in enumerate((4.9, 5.0, 5.001, 6.0, math.nan)):
+        watch.take(msgspec.structs.replace(observation(k, 1), oldest_exposure=exposure))
+    assert watch.result == (5, 3, 0, [])
 
 
 @settings(deadline=None, max_examples=80)
