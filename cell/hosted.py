@@ -33,15 +33,17 @@ class _Opening(msgspec.Struct):
 class HostedNode:
     """Stands for the node on this process's hub. Raises WorkerError from any call if the other process fails."""
 
-    def __init__(self, name: str, hub: Hub, build: Build, together: int = 1, later: int = 1) -> None:
+    def __init__(
+        self, name: str, hub: Hub, build: Build, together: int = 1, later: int = 1, background: bool = False
+    ) -> None:
         """`together`: so many steps are handed over at once; each costs a change of process. `later`: after so many
-        more of these its answer is said."""
+        more of these its answer is said. `background`: it works with what time others leave."""
         self.name = name
         self._later = later
         self._together = together
         self._steps: list[Parcel] = []
         self._hub = hub
-        self._worker = Worker(name, lambda: _serve(name, build))
+        self._worker = Worker(name, lambda: _serve(name, build), background)
         self._worker.send(b"")
         self._collector: Collector | None = None
         self.period = math.nan
