@@ -18,6 +18,7 @@ from cell.bus.ports import BusError, Node, Ports
 from cell.bus.relay import Collector, Parcel, Wants, decode, decode_one, encode, wants_of
 from cell.bus.worker import Handler, Worker
 from cell.clock import Clock, SimulatedClock
+from cell.process import warm_up
 
 Build = Callable[[Ports, Clock], Node]
 _STEP, _CLOSE = b"s", b"c"
@@ -95,6 +96,7 @@ def _serve(name: str, build: Build) -> Handler:
     """In the second process: the node on a hub of its own."""
     hub, clock = Hub(), SimulatedClock()
     node = build(hub.ports(name), clock)
+    warm_up(node)
     wants = wants_of(hub)
     if own := set(wants.publishes) & {*wants.newest, *wants.every}:
         raise BusError(f"{name} reads what it publishes itself ({', '.join(own)}): it cannot be hosted")
