@@ -60,7 +60,17 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 @pytest.fixture
 def bench(subject: Subject) -> Iterator[Bench]:
-    """A robot node round the driver, ready to move."""
+    """A robot node round the driver, ready to move, for one test alone."""
+    yield from _bench(subject)
+
+
+@pytest.fixture(scope="module")
+def calm(subject: Subject) -> Iterator[Bench]:
+    """The same for all tests of a file that leave the arm as they found it."""
+    yield from _bench(subject)
+
+
+def _bench(subject: Subject) -> Iterator[Bench]:
     hub = Hub()
     around = subject.around(hub)
     made = Bench(subject.name, around, hub, subject.config)

@@ -15,9 +15,9 @@ PATIENCE = 2.0
 """Longest time until an arm that was connected has a state, s: as the robot node demands it."""
 
 
-def test_it_says_what_it_can(bench: Bench) -> None:
-    info = bench.driver.info
-    assert info.name and info.dof == bench.model.dof
+def test_it_says_what_it_can(calm: Bench) -> None:
+    info = calm.driver.info
+    assert info.name and info.dof == calm.model.dof
     assert 0.0005 <= info.control_period <= 0.02, "control_period in s"
     assert 0.0 <= info.drive_delay <= 0.2, "drive_delay in s: from `send` to the drives acting on it"
     assert info.control_period < info.watchdog <= 0.5, "watchdog in s: without setpoints the drives brake by themselves"
@@ -37,72 +37,72 @@ def test_wrong_options_are_refused_with_cause_and_remedy(subject: Subject) -> No
     assert "no_such_option" in error.cause and error.remedy
 
 
-def test_connect_twice_is_connect(bench: Bench) -> None:
-    bench.driver.connect(bench.now)
-    bench.driver.connect(bench.now)
-    bench.run(0.1)
-    assert not bench.state.fault
+def test_connect_twice_is_connect(calm: Bench) -> None:
+    calm.driver.connect(calm.now)
+    calm.driver.connect(calm.now)
+    calm.run(0.1)
+    assert not calm.state.fault
 
 
-def test_states_are_fresh_and_numbered(bench: Bench) -> None:
+def test_states_are_fresh_and_numbered(calm: Bench) -> None:
     """Every state is finite, has the arm's joints, and is newer than the one before or the same one."""
-    before = bench.driver.state(bench.now)
+    before = calm.driver.state(calm.now)
     assert before is not None
     stamps = set()
     for _ in range(100):
-        bench.step()
-        state = bench.driver.state(bench.now)
+        calm.step()
+        state = calm.driver.state(calm.now)
         assert state is not None
-        assert len(state.q) == len(state.dq) == len(state.tau) == bench.driver.info.dof
+        assert len(state.q) == len(state.dq) == len(state.tau) == calm.driver.info.dof
         assert math.isfinite(sum(state.q) + sum(state.dq) + sum(state.tau) + state.gripper_width)
         assert state.seq >= before.seq and state.t >= before.t
         assert state.seq > before.seq or state.t == before.t, "the same number, measured at another time"
-        assert -0.02 <= bench.now - state.t <= bench.config.state_timeout, f"{bench.now - state.t:.3f} s old"
-        assert set(state.inputs) >= set(bench.driver.info.inputs) - {"emergency_stop", "safeguard", "enabling_device"}
+        assert -0.02 <= calm.now - state.t <= calm.config.state_timeout, f"{calm.now - state.t:.3f} s old"
+        assert set(state.inputs) >= set(calm.driver.info.inputs) - {"emergency_stop", "safeguard", "enabling_device"}
         stamps.add(state.t)
         before = state
     assert len(stamps) >= 20, "the state stands still"
 
 
 @pytest.mark.parametrize("wrong", ["nan", "infinite", "short", "long"])
-def test_a_setpoint_that_is_none_is_refused(bench: Bench, wrong: str) -> None:
-    q = list(bench.state.q_commanded)
+def test_a_setpoint_that_is_none_is_refused(calm: Bench, wrong: str) -> None:
+    q = list(calm.state.q_commanded)
     zero = [0.0] * len(q)
     values = {"nan": [math.nan, *q[1:]], "infinite": [*q[:-1], math.inf], "short": q[:-1], "long": [*q, 0.0]}[wrong]
     with pytest.raises(DriverError):
-        bench.driver.send(Setpoint(1 << 40, bench.now, values, zero[: len(values)]))
-    bench.run(0.2)
-    assert max(abs(a - b) for a, b in zip(bench.state.q, q, strict=True)) < 0.01, "the arm moved"
+        calm.driver.send(Setpoint(1 << 40, calm.now, values, zero[: len(values)]))
+    calm.run(0.2)
+    assert max(abs(a - b) for a, b in zip(calm.state.q, q, strict=True)) < 0.01, "the arm moved"
 
 
-def test_what_was_sent_is_told(bench: Bench) -> None:
+def test_what_was_sent_is_told(calm: Bench) -> None:
     """`send` answers with what really went to the drives: at standstill the very setpoint."""
-    q = list(bench.state.q_commanded)
-    sent = bench.driver.send(Setpoint(bench.state.seq + 1, bench.now, q, [0.0] * len(q)))
+    q = list(calm.state.q_commanded)
+    sent = calm.driver.send(Setpoint(calm.state.seq + 1, calm.now, q, [0.0] * len(q)))
     assert max(abs(a - b) for a, b in zip(sent.q, q, strict=True)) < 1e-9
 
 
 @pytest.mark.parametrize(("width", "force"), [(math.nan, 1.0), (0.02, math.inf), (-1.0, 1.0), (0.02, -5.0)])
-def test_a_grip_that_is_none_is_refused(bench: Bench, width: float, force: float) -> None:
-    if not bench.driver.info.gripper:
+def test_a_grip_that_is_none_is_refused(calm: Bench, width: float, force: float) -> None:
+    if not calm.driver.info.gripper:
         pytest.skip("this driver has no gripper")
     with pytest.raises(DriverError):
-        bench.driver.grip(width, force)
+        calm.driver.grip(width, force)
 
 
-def test_an_output_it_has_not_is_refused(bench: Bench) -> None:
+def test_an_output_it_has_not_is_refused(calm: Bench) -> None:
     with pytest.raises(DriverError) as caught:
-        bench.driver.set_output("no_such_output", True)
+        calm.driver.set_output("no_such_output", True)
     assert "no_such_output" in str(caught.value)
 
 
-def test_outputs_are_reported(bench: Bench) -> None:
-    if not bench.driver.info.outputs:
+def test_outputs_are_reported(calm: Bench) -> None:
+    if not calm.driver.info.outputs:
         pytest.skip("this driver has no outputs")
-    name = bench.driver.info.outputs[0]
+    name = calm.driver.info.outputs[0]
     for value in (True, False):
-        bench.driver.set_output(name, value)
-        bench.until(lambda value=value: bench.state.outputs.get(name) is value, f"{name} = {value}", 2.0)  # type: ignore[misc]
+        calm.driver.set_output(name, value)
+        calm.until(lambda value=value: calm.state.outputs.get(name) is value, f"{name} = {value}", 2.0)  # type: ignore[misc]
 
 
 def test_stop_twice_is_stop_and_close_twice_is_close(bench: Bench) -> None:
