@@ -1,14 +1,17 @@
-"""Surroundings of the twin's driver for the conformance suite: a twin without furniture, on simulated time."""
+"""Surroundings for the conformance suite on simulated time: the twin without furniture, behind its own driver or EGM."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from cell.bus.inprocess import Hub
 from cell.bus.ports import Ports
+from robots.drivers.abb import AbbDriver
 from robots.model import RobotModel
 from robots.workcell import Workcell
 from sim.contract import SERVICE
+from sim.egm_robot import EgmRobotEnd
 from sim.robot import TwinDriver
 from sim.twin import TwinNode
 
@@ -53,3 +56,40 @@ class TwinBench:
 
     def close(self) -> None:
         self._twin.close()
+
+
+class EgmBench(TwinBench):
+    """The twin's arm behind an ABB controller's end of EGM, over UDP on this machine: surroundings of `abb`."""
+
+    def __init__(self, hub: Hub, options: dict[str, Any]) -> None:
+        super().__init__(hub, {"model": options.get("model", "ur5e")})
+        port = free_udp_port()
+        self._egm_options = {"address": "127.0.0.1", "port": port, **options}
+        self._egm_options.pop("model", None)
+        self._arm = super().driver(hub.ports("drives"))
+        self._arm.connect(0.0)
+        self.end = EgmRobotEnd(self._arm, ("127.0.0.1", port))
+
+    def driver(self, ports: Ports) -> AbbDriver:  # type: ignore[override]
+        return AbbDriver(self._egm_options, RobotModel.load(self.model).dof, ports)
+
+    def step(self, now: float) -> None:
+        super().step(now)
+        self.end.step(now)
+
+    def cut(self) -> None:
+        self.end.cable = False
+
+    def join(self) -> None:
+        self.end.cable = True
+
+    def close(self) -> None:
+        self.end.close()
+        super().close()
+
+
+def free_udp_port() -> int:
+    """A port of this machine that nobody uses now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
