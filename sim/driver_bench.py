@@ -1,4 +1,4 @@
-"""Surroundings for the conformance suite on simulated time: the twin without furniture, behind its own driver or EGM."""
+"""Surroundings for the conformance suite on simulated time: the twin without furniture, directly or behind EGM."""
 
 from __future__ import annotations
 

@@ -18,22 +18,28 @@ from robots.drivers import egm
 NEAR = math.radians(1.0)
 """A new session begins only with a setpoint this near to where the arm stands, rad."""
 AT_ONCE = 200
+MESSAGES = "ABBRobotEGM._egm_protobuf.egm_pb2"
 
 
 class EgmRobotEnd:
     """One arm behind EGM. `step` once every 4 ms; reads and writes one UDP socket, never waits."""
 
     def __init__(
-        self, arm: Driver, to: tuple[str, int], address: str = "127.0.0.1", comm_timeout: float = 0.1, port: int = 0
+        self,
+        arm: Driver,
+        to: tuple[str, int],
+        address: str = "127.0.0.1",
+        comm_timeout: float = 0.1,
+        messages: str = MESSAGES,
     ) -> None:
-        """`arm`: what moves; `to`: where the feedback goes; `address`, `port`: of this end. Raises OSError."""
-        # The other public package registers the same messages: only one of both fits into a process.
-        self._messages: Any = importlib.import_module("ABBRobotEGM._egm_protobuf.egm_pb2")
+        """`arm`: what moves; `to`: where the feedback goes; `address`: of this end; `messages`: module of the protobuf
+        classes (every public package has them; only one fits into a process). Raises OSError."""
+        self._messages: Any = importlib.import_module(messages)
         self.arm = arm
         self._to = to
         self._timeout = comm_timeout
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((address, port))
+        self._socket.bind((address, 0))
         self._socket.setblocking(False)
         self.cable = True
         """False: nothing passes."""
@@ -50,12 +56,20 @@ class EgmRobotEnd:
         self._state: DriverState | None = None
 
     def step(self, now: float) -> None:
-        """Take what has come, let the arm follow, send feedback."""
+        """A whole cycle: take what has come, let the arm follow, send feedback."""
+        self.take(now)
+        self.tell(now)
+
+    def take(self, now: float) -> None:
+        """Hand what has come to the arm; end the session if nothing has for too long."""
         self._now = now
         for data in self._received():
             self._take(data, now)
         if self.running and now - self._heard > self._timeout:
             self._end(now)
+
+    def tell(self, now: float) -> None:
+        """Send the arm's feedback."""
         self._state = self.arm.state(now)
         if self._state is not None and self._state.emergency_stop:
             self.motors = False
