@@ -30,7 +30,8 @@ HAND = 0.12
 """Half the width of the hand, m."""
 EACH = 20
 """Runs of one process, before another one takes its place."""
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class Result(msgspec.Struct, frozen=True):
