@@ -28,7 +28,6 @@ from perception.config import PerceptionConfig
 from perception.contract import CameraInfo
 from robots.workcell import Workcell
 
-
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 MOST_LAG = 3
 """A picture older than the map by more than this many voxels of travel clears nothing."""
@@ -63,7 +62,9 @@ class _Exact:
 class ClearanceMap:
     """The map of one cell. Not thread safe; `advance`, `clear` and `occupy` are called in time order."""
 
-    def __init__(self, workcell: Workcell, config: PerceptionConfig) -> None:
+    def __init__(self, workcell: Workcell, config: PerceptionConfig, guarded: bool = True) -> None:
+        """guarded: a voxel seen free stays while somebody may have left it for a neighbour since the last dilation."""
+        self._guarded = guarded
         self._config = config
         self.size = config.voxel
         self.lower = np.asarray(workcell.person_volume[0], float)
@@ -232,6 +233,9 @@ class ClearanceMap:
             np.bitwise_and(self.passable, ~free | self._entry, out=self._query)
             self._grow(self._query, steps, self._query)
             free = ~self._query & self.passable
+        if not self._guarded:
+            self._possible &= ~free | self._entry
+            return
         self._grow(self._possible, 1, self._near)
         left = self._near & self.passable
         for number, exact in enumerate(self._exact):

@@ -44,7 +44,8 @@ class CameraFusion:
         self._watches = {c.name: CameraWatch(c, config) for c in cameras}
         lower, upper = (np.asarray(corner, float) for corner in workcell.person_volume)
         self.movement = {c.name: MovementWatch(c, self.views[c.name].background, lower, upper) for c in cameras}
-        self.map = ClearanceMap(workcell, config)
+        # With the guard, what a passer-by leaves beside the arm where the cameras' views only touch is never swept.
+        self.map = ClearanceMap(workcell, config, guarded=False)
         self._voxels: dict[str, VoxelView] = {c.name: self.map.view(c, self.views[c.name].background) for c in cameras}
         self.history = ArmHistory(model)
         self._latest: dict[str, _Latest] = {}

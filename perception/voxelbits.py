@@ -49,7 +49,7 @@ def popcount(x: np.uint64) -> int:
     x = x - ((x >> ONE) & _M1)
     x = (x & _M2) + ((x >> _S2) & _M2)
     x = (x + (x >> _S4)) & _M4
-    return np.int64((x * _H8) >> _S56)
+    return int((x * _H8) >> _S56)
 
 
 @njit(cache=True, nogil=True)
@@ -91,7 +91,9 @@ def least_of_window(pooled: U16, line: U16, out: U16) -> None:
         for u in range(columns - 3):
             out[v, u] = min(min(line[u], line[u + 1]), min(line[u + 2], line[u + 3]))
         for u in range(max(0, columns - 3), columns):
-            out[v, u] = line[u:].min()
+            out[v, u] = line[u]
+            for x in range(u + 1, columns):
+                out[v, u] = min(out[v, u], line[x])
 
 
 @njit(cache=True, nogil=True)
@@ -119,7 +121,7 @@ def seen_free(query: U64, pooled: U16, window: U16, rect: NDArray[np.int16], far
 
 @njit(cache=True, nogil=True)
 def _free_over(pooled: U16, window: U16, rect: NDArray[np.int16], n: int, far: np.uint16) -> bool:
-    v0, v1, u0, u1 = np.int64(rect[n, 0]), np.int64(rect[n, 1]), np.int64(rect[n, 2]), np.int64(rect[n, 3])
+    v0, v1, u0, u1 = int(rect[n, 0]), int(rect[n, 1]), int(rect[n, 2]), int(rect[n, 3])
     if pooled[v0, u0] < far:
         return False
     if v1 - v0 < 3 or u1 - u0 < 3:

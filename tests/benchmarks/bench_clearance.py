@@ -6,6 +6,7 @@ Run: python -m tests.benchmarks.bench_clearance
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 
@@ -98,7 +99,7 @@ def clearance_ms(size: float, count: int = 60) -> dict[str, float]:
         grid.balls(box, out)
         marks.append(("balls", time.thread_time()))
         if n >= 20:
-            for (_, before), (name, after) in zip(marks, marks[1:], strict=False):
+            for (_, before), (name, after) in itertools.pairwise(marks):
                 spent.setdefault(name, []).append(1e3 * (after - before))
             spent.setdefault("whole step", []).append(1e3 * (marks[-1][1] - marks[0][1]))
     return {name: statistics.median(times) for name, times in spent.items()}

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from perception import voxelbits
 from perception.clearance import ClearanceMap
 from perception.config import PerceptionConfig
+from perception.core import CameraFusion
 from robots.workcell import Workcell
+from tests.perception.conftest import camera_info, frame, front_camera, render
+from tests.perception.test_perception import OneLink, robot_state
 
 SIZE = 0.1
 CELL = Workcell.model_validate(
@@ -80,6 +83,8 @@ class Crowd:
         self.hands = np.repeat(self.trunk[:, None], 2, axis=1)
         self.heading = rng.normal(size=(WALKERS, 3, 3))
         self.heading[:, :, 0] -= 1.0
+        # Some run straight on, some dodge; who is stopped by a wall takes another way.
+        self.turns = rng.choice([0.005, 0.02, 0.1], (WALKERS, 1))
         self.solid = grid.solid.astype(bool)
         self.walks = 0
 
@@ -98,7 +103,7 @@ class Crowd:
 
     def move(self, dt: float) -> None:
         """Everybody moves as fast as allowed and turns now and then; who would leave or enter a wall stands still."""
-        turning = self._rng.random((WALKERS, 3)) < 0.12
+        turning = self._rng.random((WALKERS, 3)) < self.turns
         self.heading[turning] = self._rng.normal(size=(int(turning.sum()), 3))
         step = self.heading / np.maximum(np.linalg.norm(self.heading, axis=2, keepdims=True), 1e-9) * dt
         before = self.trunk.copy(), self.hands.copy()
@@ -113,6 +118,7 @@ class Crowd:
         bad = (points < low).any((1, 2)) | (points[..., 1:] > high[1:]).any((1, 2)) | (points[..., 0] > 3.2).any(1)
         bad |= (self.solid[self.voxel(points)] & (points[..., 0] < high[0])).any(1)
         self.trunk[bad], self.hands[bad] = before[0][bad], before[1][bad]
+        self.heading[bad] = self._rng.normal(size=(int(bad.sum()), 3, 3))
 
     def seen(self, free: NDArray[np.bool_]) -> None:
         """Replace those of whom a part was in a voxel that was seen free."""
@@ -130,17 +136,18 @@ class Crowd:
 
 
 def uncovered(grid: ClearanceMap, crowd: Crowd) -> int:
-    """Body points that lie in no ball of a possible voxel (balls of the map's own radius)."""
+    """Body points that are farther than the map's travel from every possible voxel."""
     points = crowd.points().reshape(-1, 3)
     points = points[points[:, 0] < 3.0]
     home = np.floor((points - grid.lower) / SIZE).astype(int)
-    possible = np.pad(grid.possible.astype(bool), 2)
+    possible = np.pad(grid.possible.astype(bool), 1)
     found = np.zeros(len(points), bool)
-    # Balls are at most half a diagonal and a voxel wide: the voxels two away are enough.
-    for offset in np.ndindex(5, 5, 5):
+    # Travel is less than a voxel: no other voxel than the 26 round a point can be near enough.
+    for offset in np.ndindex(3, 3, 3):
         at = home + offset
-        centre = grid.lower + (home + np.array(offset) - 2 + 0.5) * SIZE
-        near = np.linalg.norm(points - centre, axis=1) <= grid.ball_radius + 1e-9
+        low = grid.lower + (at - 1) * SIZE
+        away = np.maximum(0.0, np.maximum(low - points, points - low - SIZE))
+        near = np.linalg.norm(away, axis=1) <= grid.travel + 1e-9
         found |= near & possible[at[:, 0], at[:, 1], at[:, 2]]
     return int(np.count_nonzero(~found))
 
@@ -208,3 +215,30 @@ def test_every_part_of_ten_thousand_unseen_intruders_is_always_inside_possible_s
 def test_the_intruders_find_the_holes_of_a_map_that_is_wrong(fault: str) -> None:
     """Growth at half the speed; voxels cleared without a look at who may have left them for a neighbour."""
     assert sum(run(seed, 1.0 if fault == "slow" else HAND, fault == "careless")[0] for seed in range(3)) > 0
+
+
+LINK = ((0.0, 0.0, 0.4), (0.12, 0.12, 0.6))
+
+
+@pytest.mark.requirement("PER-03")
+@pytest.mark.parametrize("apart", [0.0, 0.011])
+def test_an_arm_in_the_view_of_one_camera_stops_no_cell_with_two(workcell: Workcell, apart: float) -> None:
+    """What its shadow hides from one camera the other sees, also with clocks of their own; alone one camera cannot."""
+    config = PerceptionConfig()
+    near = {}
+    for infos in ([camera_info("a"), front_camera()], [camera_info("a")]):
+        fusion = CameraFusion(infos, workcell, config, OneLink())
+        fusion.confirm_clear()
+        for k in range(1, 40):
+            for n, info in enumerate(infos):
+                t = 1.0 + k / 30 + n * apart
+                # A walker who crosses behind gives the shadow of the arm something to keep.
+                boxes = [LINK, ((1.4, 0.6 - 0.05 * k, 0.1), (0.3, 0.5, 1.7))] if k < 16 else [LINK]
+                picture = render(info, workcell, boxes, 100 * k + n)
+                observation = fusion.step(t + 0.005, [frame(info, picture, k, t)], robot_state(t), []) or observation
+        balls = np.frombuffer(observation.balls, "<f4").reshape(-1, 4)
+        away = balls[:, :3] - np.clip(balls[:, :3], [0.0, 0.0, 0.1], [0.0, 0.0, 0.7])
+        near[len(infos)] = float((np.linalg.norm(away, axis=1) - balls[:, 3] - 0.1).min())
+        assert observation.seen == 0
+    assert near[2] > 0.45, near
+    assert near[1] < 0.2, near
