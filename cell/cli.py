@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cell.commands import calibrate as calibrate_command
+from cell.commands import camera as camera_command
 from cell.commands import perceive as perceive_command
 from cell.commands import safety as safety_commands
 
@@ -357,6 +359,8 @@ def settings_of(texts: Sequence[str]) -> dict[str, str]:
 
 
 app.add_typer(perceive_command.app, name="perceive")
+app.add_typer(calibrate_command.app, name="calibrate")
+app.add_typer(camera_command.app, name="camera")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -399,6 +403,7 @@ def _for_people(error: Exception) -> bool:
         ("cell.recorder", "RecordError"),
         ("robots.contract", "DriverError"),
         ("perception.contract", "CameraError"),
+        ("perception.cameras.files", "RecordingError"),
     )
     kinds = [getattr(sys.modules[module], name) for module, name in names if module in sys.modules]
     return isinstance(error, tuple(kinds))

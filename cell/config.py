@@ -130,9 +130,30 @@ def _twice(document: Document, where: tuple[str | int, ...], names: list[str]) -
 def _names(config: CellConfig, document: Document) -> Iterator[FileError]:
     yield from _twice(document, ("cameras",), [camera.name for camera in config.cameras])
     yield from _twice(document, ("workcell", "fixtures"), [fixture.name for fixture in config.workcell.fixtures])
+    yield from _one_device_twice(config, document)
     for i, camera in enumerate(config.cameras):
         if camera.mount.position == camera.mount.look_at:
             yield document.error(("cameras", i, "mount", "look_at"), "is where the camera itself is")
+        if camera.outdated:
+            yield document.error(
+                ("cameras", i, "calibrated_on"),
+                f"{camera.calibrated_on} is before the mount was last changed ({camera.mount_changed_on})",
+                remedy=f"Measure it again: cell calibrate extrinsics --camera {camera.name}",
+            )
+
+
+def _one_device_twice(config: CellConfig, document: Document) -> Iterator[FileError]:
+    """Two cameras of the file that are one: what one of them must see would be seen by nobody."""
+    first: dict[tuple[str, str], str] = {}
+    for i, camera in enumerate(config.cameras):
+        serial = camera.options.get("serial")
+        if serial is None:
+            continue
+        key = (camera.driver, str(serial))
+        if key in first:
+            text = f"serial number {serial} is that of camera {first[key]} already"
+            yield document.error(("cameras", i, "options", "serial"), text)
+        first.setdefault(key, camera.name)
 
 
 def _workcell(workcell: Workcell, document: Document) -> Iterator[FileError]:

@@ -28,7 +28,17 @@ from cell.operator import Operator
 from cell.options import RunOptions
 from cell.process import preload, run_node
 from cell.referee import RefereeView
-from cell.session import OPERATOR, RECORDER, WORLD, Session, SessionError, new_session, save_session
+from cell.session import (
+    OPERATOR,
+    RECORDER,
+    RUN_PREFIX,
+    WORLD,
+    Session,
+    SessionError,
+    new_session,
+    save_session,
+)
+from perception.cameras.ring import clear_away, ring_folder
 from safety.contract import SECOND
 
 SHOW_EVERY = 0.1
@@ -167,6 +177,8 @@ class Processes:
 
     def __enter__(self) -> Processes:
         (self._session.directory / "logs").mkdir(exist_ok=True)
+        # What cells that were killed left in the memory would stay there until the next start of the machine.
+        clear_away(ring_folder(self._session.file.bus).parent, RUN_PREFIX, time.time())
         return self
 
     def log(self, name: str) -> Path:
@@ -201,7 +213,8 @@ class Processes:
             if child.exitcode is None:
                 child.kill()
                 child.join()
-        shutil.rmtree(self._session.file.bus, ignore_errors=True)
+        for folder in (ring_folder(self._session.file.bus), Path(self._session.file.bus)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_nodes(session: Session, processes: Processes, ports: ZmqPorts, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cell.bus.ports import Node, Ports
@@ -9,6 +10,8 @@ from cell.clock import Clock
 from cell.config import LoadedCell
 from cell.contact_truth import contact_truth
 from cell.session import ARM, CONTROLLER, LEDGER, PERCEPTION, RECORDER, SUPERVISOR, WORLD, Session, entry_point
+from perception.cameras.links import BusSink, BusSource, FrameSink, FrameSource, RingSink, RingSource
+from perception.cameras.ring import RingError, RingFormat, RingReader, RingWriter, ring_folder
 from perception.contract import CameraInfo
 from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
@@ -118,7 +121,30 @@ def camera_infos(cell: LoadedCell, seed: int = 0) -> list[CameraInfo]:
 
 def _camera(name: str, session: Session, ports: Ports) -> Node:
     driver, options = camera_options(name, session.cell, session.file.seed)
-    return CameraNode(entry_point("cell.cameras", driver)(name, options, ports), ports, CAMERA_PERIOD)
+    camera = entry_point("cell.cameras", driver)(name, options, ports)
+    return CameraNode(camera, _frame_sink(camera.info, session, ports), ports.event_source(), CAMERA_PERIOD)
+
+
+def _ring(info: CameraInfo, session: Session) -> tuple[Path, RingFormat]:
+    return ring_folder(session.file.bus), RingFormat(info.name, info.intrinsics, info.colour)
+
+
+def _frame_sink(info: CameraInfo, session: Session, ports: Ports) -> FrameSink:
+    """Frames go through shared memory between processes, over the bus within one."""
+    if session.file.mode != "live":
+        return BusSink(ports, info.name)
+    from cell.session import SessionError
+
+    try:
+        return RingSink(RingWriter(*_ring(info, session)))
+    except RingError as error:
+        raise SessionError(str(error)) from error
+
+
+def _frame_source(info: CameraInfo, session: Session, ports: Ports) -> FrameSource:
+    if session.file.mode != "live":
+        return BusSource(ports, info.name)
+    return RingSource(RingReader(*_ring(info, session)))
 
 
 def _perception(session: Session, ports: Ports) -> Node:
@@ -129,7 +155,8 @@ def _perception(session: Session, ports: Ports) -> Node:
         return PointPerceptionNode(ports, sources, PointFusion(config.perception), PERCEPTION_PERIOD)
     infos = camera_infos(session.cell, session.file.seed)
     fusion = CameraFusion(infos, config.workcell, config.perception, model_of(session))
-    return PerceptionNode(ports, fusion, PERCEPTION_PERIOD)
+    links = {info.name: _frame_source(info, session, ports) for info in infos}
+    return PerceptionNode(ports, fusion, PERCEPTION_PERIOD, links)
 
 
 def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:

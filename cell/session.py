@@ -22,6 +22,8 @@ from safety.methods import Method
 
 WORLD, PERCEPTION, SUPERVISOR, CONTROLLER, ARM = "twin", "perception", "supervisor", "controller", "arm"
 LEDGER, RECORDER, OPERATOR = "ledger", "recorder", "operator"
+RUN_PREFIX = "cell-"
+"""Begins the names of folders that live runs make for sockets and frames."""
 NO_ARM = "null"
 """The driver that moves nothing."""
 
@@ -145,7 +147,7 @@ def new_session(options: RunOptions, directory: Path, attended: bool = False) ->
         key=secrets.token_hex(32),
         fingerprint=session_fingerprint(cell, safety),
         mode=options.mode,
-        bus=tempfile.mkdtemp(prefix="cell-") if options.mode == "live" else "",
+        bus=tempfile.mkdtemp(prefix=RUN_PREFIX) if options.mode == "live" else "",
         attended=attended,
     )
     session = Session(file, cell, safety)

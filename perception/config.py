@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from robots.workcell import Finite, Name, Strict, Vector
+from robots.workcell import Name, Strict, Vector
 
 
 class Mount(Strict):
@@ -16,7 +17,8 @@ class Mount(Strict):
 
     position: Vector
     look_at: Vector
-    roll_deg: Finite = 0.0
+    roll_deg: Annotated[float, Field(ge=-180.0, le=180.0, allow_inf_nan=False)] = 0.0
+    """About the line of sight; 180: hung upside down."""
 
     def T_base_camera(self) -> NDArray[np.float64]:
         """Return the (4, 4) camera pose: z forward, x right, y down. Raises ValueError if it looks straight up."""
@@ -38,6 +40,33 @@ class Mount(Strict):
         T[:3, 3] = self.position
         return T
 
+    @staticmethod
+    def of(T_base_camera: NDArray[np.float64], distance: float = 1.0) -> Mount:
+        """Return the mount of a camera pose (4, 4), looking at the point `distance` (m) before it. Raises ValueError if
+        it looks straight up or down."""
+        position = T_base_camera[:3, 3]
+        aim = position + distance * T_base_camera[:3, 2]
+        level = Mount(position=_vector(position), look_at=_vector(aim)).T_base_camera()
+        right = level[:3, :3].T @ T_base_camera[:3, 0]
+        roll = float(np.degrees(np.arctan2(right[1], right[0])))
+        return Mount(position=_vector(position), look_at=_vector(aim), roll_deg=round(roll, 5))
+
+
+def _vector(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Three numbers to a hundredth of a millimetre, as people copy them."""
+    x, y, z = (round(float(v), 5) for v in values)
+    return (x, y, z)
+
+
+class CalibrationRecord(Strict):
+    """How well the measurement behind a mount fits; written by `cell calibrate extrinsics`."""
+
+    residual_px: Annotated[float, Field(ge=0.0, le=10.0)]
+    """Root mean square of all corners."""
+    views: Annotated[int, Field(ge=1, le=10_000)]
+    board: str
+    """Squares, edge of a square and of a marker (mm), dictionary."""
+
 
 class CameraConfig(Strict):
     """One camera of the cell file."""
@@ -45,7 +74,18 @@ class CameraConfig(Strict):
     name: Name
     driver: Name
     mount: Mount
+    mount_changed_on: date | None = None
+    """Day on which the camera or its bracket was last touched. A calibration from before it is refused."""
+    calibrated_on: date | None = None
+    """Day of the measurement that `mount` comes from."""
+    calibration: CalibrationRecord | None = None
     options: dict[str, Any] = {}
+
+    @property
+    def outdated(self) -> bool:
+        """Whether `mount` was measured before the camera was last touched."""
+        changed, measured = self.mount_changed_on, self.calibrated_on
+        return changed is not None and measured is not None and measured < changed
 
 
 class PerceptionConfig(Strict):

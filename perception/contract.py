@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -45,6 +46,8 @@ class CameraInfo(msgspec.Struct, frozen=True):
     """Standard deviation of depth = coefficient * z^2, 1/m."""
     depth_min: float
     depth_max: float
+    colour: bool = False
+    """Its frames carry a colour picture of the same view and size."""
 
 
 class Frame(NamedTuple):
@@ -59,6 +62,12 @@ class Frame(NamedTuple):
     """(height, width), mm along the optical axis; 0 = invalid, which is *unknown*, never free."""
     colour: NDArray[np.uint8] | None = None
     """(height, width, 3) RGB, or None."""
+    boot: int = 0
+    """Life of the camera; a later one is larger, and `seq` may begin again with it."""
+    exposure_time: float = math.nan
+    """How long the picture was exposed, s; not a number if the camera does not say."""
+    hardware: float = math.nan
+    """`exposure` on the camera's own clock, s; not a number if it has none."""
 
 
 class PointFrame(NamedTuple):
@@ -72,7 +81,7 @@ class PointFrame(NamedTuple):
 
 
 class FrameMessage(msgspec.Struct, frozen=True):
-    """A frame on the bus (newest only). In live runs `depth` travels through shared memory and `slot` names where."""
+    """A frame on the bus of a lock-step run. In live runs frames go through a ring in shared memory instead."""
 
     camera: str
     seq: int
@@ -80,7 +89,7 @@ class FrameMessage(msgspec.Struct, frozen=True):
     height: int
     width: int
     depth: bytes
-    slot: int = -1
+    boot: int = 0
 
 
 class Camera(Protocol):

@@ -18,6 +18,7 @@ class CameraWatch:
     def __init__(self, info: CameraInfo, config: PerceptionConfig) -> None:
         self._info = info
         self._config = config
+        self._boot = -1
         self._seq = -1
         self._exposure = -math.inf
         self._picture: NDArray[np.uint16] | None = None
@@ -34,23 +35,27 @@ class CameraWatch:
             return self._refuse(f"wrong picture size {frame.depth.shape}, expected {(info.height, info.width)}")
         if not math.isfinite(frame.exposure) or frame.exposure > now + 0.001:
             return self._refuse("exposure time lies in the future or is not a number")
-        if frame.seq <= self._seq or frame.exposure <= self._exposure:
+        known = (frame.boot, frame.seq) <= (self._boot, self._seq) or frame.seq < 0
+        if known or frame.exposure <= self._exposure:
             # A repeated or late frame brings nothing new: it is ignored, and the silence counts on.
             return False
-        if self._seq >= 0:
+        if frame.boot == self._boot:
             self._dropped += frame.seq - self._seq - 1
-        self._seq, self._exposure = frame.seq, frame.exposure
+        self._boot, self._seq, self._exposure = frame.boot, frame.seq, frame.exposure
         return self._content(frame)
 
     def _content(self, frame: Frame) -> bool:
         if self._picture is None:
             # No camera delivers this value: the first picture differs from it.
             self._picture = np.full(frame.depth.shape, 65535, np.uint16)
-        same, valid, near = kernels.compare(frame.depth, self._picture, self._config.covered_nearer * 1000.0)
+        same, valid, near, saturated = kernels.compare(frame.depth, self._picture, self._config.covered_nearer * 1000.0)
         self._picture[:] = frame.depth
         if same:
             # Real depth noise never repeats a picture to the bit.
             return self._refuse("frozen: the same picture came twice")
+        if saturated:
+            # Taken for depth it would be the farthest there is, and all before it free.
+            return self._refuse(f"saturated: {saturated} pixels at the largest value, where unknown is 0")
         self._valid = valid / frame.depth.size
         if self._valid < self._config.least_valid:
             return self._refuse(f"invalid: only {self._valid:.0%} of the pixels are valid")

@@ -20,20 +20,24 @@ UNKNOWN, BACKGROUND, ROBOT, PART, PERSON, EDGE = 0, 1, 2, 3, 4, 5
 """Classes of a pixel. EDGE: behind and beside a robot pixel, where stereo mixes two depths; treated as unknown."""
 
 FREE_ALL = np.uint16(65535)
+SATURATED = np.uint16(65535)
+"""No depth, though it is the largest number."""
 
 
 @njit(cache=True, nogil=True)
-def compare(depth: U16, before: U16, covered_mm: float) -> tuple[bool, int, int]:
-    """Is the picture the same as `before`; how many pixels are valid; how many of those nearer than `covered_mm`."""
+def compare(depth: U16, before: U16, covered_mm: float) -> tuple[bool, int, int, int]:
+    """Is the picture the same as `before`; how many pixels are valid; how many of those nearer than `covered_mm`; how
+    many are saturated (65535)."""
     rows, columns = depth.shape
-    differing, valid, near = 0, 0, 0
+    differing, valid, near, saturated = 0, 0, 0, 0
     for v in range(rows):
         for u in range(columns):
             z = depth[v, u]
             differing += z != before[v, u]
             valid += z != 0
             near += (z != 0) & (z < covered_mm)
-    return differing == 0, valid, near
+            saturated += z == SATURATED
+    return differing == 0, valid, near, saturated
 
 
 @njit(cache=True, nogil=True)

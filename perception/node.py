@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from cell.bus.messages import Reply
-from cell.bus.ports import Ports, Subscriber
+from cell.bus.ports import EventSource, Ports, Subscriber
+from perception.cameras.links import FrameSink, FrameSource
+from perception.cameras.ring import RingError
 from perception.contract import (
     SERVICE,
     TOPIC_EXPECTED,
     TOPIC_OBSERVATION,
     Camera,
+    CameraError,
     CameraHealth,
     ConfirmClear,
     ExpectedPart,
     ExpectedParts,
-    Frame,
-    FrameMessage,
     Observation,
     PointSource,
-    topic_frame,
 )
 from perception.core import CameraFusion, PointFusion
 from robots.contract import RobotState, topic_state
 
 NODE = "perception"
+SILENT = 0.5
+"""A camera that gives no picture for so long is reported by its own node, s."""
 
 
 class CameraNode:
-    """Runs one camera and publishes its newest frame."""
+    """Runs one camera and hands its newest frame on. What the camera complains of, and its silence, become events;
+    the frames that do not come are perception's reason to stop."""
 
-    def __init__(self, camera: Camera, ports: Ports, period: float) -> None:
+    def __init__(self, camera: Camera, sink: FrameSink, events: EventSource, period: float) -> None:
         self.name = f"camera.{camera.info.name}"
         self.period = period
         self.camera = camera
-        self._frames = ports.publisher(topic_frame(camera.info.name), FrameMessage)
+        self._sink = sink
+        self._events = events
         self._connected = False
+        self._heard = 0.0
+        self._trouble = ""
 
     def warm_up(self) -> None:
         """Let a camera that has something to prepare do so before its clock runs."""
@@ -46,28 +51,31 @@ class CameraNode:
             prepare()
 
     def step(self, now: float) -> None:
-        """Publish a frame if one has arrived."""
+        """Hand a frame on if one has arrived. Raises CameraError only for a camera that cannot even be started."""
         if not self._connected:
             self.camera.connect(now)
-            self._connected = True
-        frame = self.camera.poll(now)
-        if frame is not None:
-            height, width = frame.depth.shape
-            self._frames.send(
-                FrameMessage(frame.camera, frame.seq, frame.exposure, height, width, frame.depth.tobytes()), now
-            )
+            self._connected, self._heard = True, now
+        try:
+            frame = self.camera.poll(now)
+            if frame is not None:
+                self._sink.send(frame, now)
+                self._heard = now
+                self._report("", now)
+            elif now - self._heard > SILENT:
+                self._report(self._trouble or f"no picture for {SILENT:g} s", now)
+        except (CameraError, RingError) as error:
+            self._report(str(error), now)
+
+    def _report(self, trouble: str, now: float) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            kind = "camera.silent" if trouble else "camera.delivers"
+            self._events.emit(kind, now, camera=self.camera.info.name, reason=trouble)
 
     def close(self) -> None:
         """Let the camera go."""
         self.camera.close()
-
-
-def decode_frame(message: FrameMessage) -> Frame | None:
-    """Return the frame in a message, or None if its bytes do not make the picture it names."""
-    if message.height <= 0 or message.width <= 0 or len(message.depth) != 2 * message.height * message.width:
-        return None
-    depth = np.frombuffer(message.depth, "<u2").reshape(message.height, message.width)
-    return Frame(message.camera, message.seq, message.exposure, depth)
+        self._sink.close()
 
 
 class _Shell:
@@ -133,10 +141,12 @@ class _Shell:
 class PerceptionNode(_Shell):
     """Depth cameras to observations."""
 
-    def __init__(self, ports: Ports, fusion: CameraFusion, period: float) -> None:
+    def __init__(self, ports: Ports, fusion: CameraFusion, period: float, sources: Mapping[str, FrameSource]) -> None:
+        """`sources`: where the frames of each of the fusion's cameras come from."""
         super().__init__(ports, period)
         self._fusion = fusion
-        self._frames = [ports.subscriber(topic_frame(name), FrameMessage) for name in fusion.views]
+        self._frames = {name: sources[name] for name in fusion.views}
+        self._faults = dict.fromkeys(self._frames, "")
         self._unseen = {name: watch.unseen for name, watch in fusion.movement.items() if watch.unseen}
 
     def warm_up(self) -> None:
@@ -150,13 +160,20 @@ class PerceptionNode(_Shell):
             self._events.emit("camera.movement_unseen", now, camera=camera, movement=movement)
         self._serve(self._fusion, now)
         frames = []
-        for port in self._frames:
-            envelope = port.take()
-            frame = decode_frame(envelope.body) if envelope else None
+        for name, source in self._frames.items():
+            frame = source.take(now)
             if frame is not None:
                 frames.append(frame)
+            if source.fault != self._faults[name]:
+                self._faults[name] = source.fault
+                self._events.emit("camera.link", now, camera=name, reason=source.fault)
         self._publish(self._fusion.step(now, frames, self._newest_state(), self._newest_parts()), now)
         self._report_cameras(self._fusion.health(now), now)
+
+    def close(self) -> None:
+        """Let the frames' sources go."""
+        for source in self._frames.values():
+            source.close()
 
 
 class PointPerceptionNode(_Shell):

@@ -22,7 +22,7 @@ FARTHEST = np.float32(1e3)
 """A coordinate or radius from here on is no place in a cell, m."""
 SLACK = 1e-3
 """More than single precision loses on a distance within reach of an arm, m."""
-PIECES = 16
+PIECES = 4
 """Parts into which a stretch between two stations is cut where it decides."""
 MARKS = 3
 """Stations at which a block of balls is measured before single balls are."""
@@ -212,18 +212,31 @@ def between(x: float, y: float, z: float, e: F64, f: F64, share: float) -> float
 
 
 @njit(cache=True)
+def dip(a: float, b: float, way: float) -> float:
+    """Bound from below the distance between two axes, one of them moving in a straight line, where it is a and then b.
+
+    way: no point of that axis moves farther in between, m. Every two points of the axes are f apart with
+    |f'| <= way over unit time, so f >= (a + b - way) / 2 = m, and, the motion being straight, f'' <= way^2 / f. A curve
+    with f'' <= way^2 / m is above its chord less way^2 / (8 m), and no chord begins below a or ends below b.
+    """
+    least = 0.5 * (a + b - way)
+    if not least > 0.0:
+        return least
+    return max(least, min(a, b) - way * way / (8.0 * least))
+
+
+@njit(cache=True)
 def _stretch(x: float, y: float, z: float, e: F64, f: F64, share: float, d: float, end: float, way: float) -> float:
     """Bound from below the distance of a point to an axis moving from e to `share` of the way to f.
 
-    d, end: distances at both ends of the stretch; way: length of it. Where two distances a and b belong to places no
-    farther apart than w, nothing between them is nearer than (a + b - w) / 2.
+    d, end: distances at both ends of the stretch; way: length of it.
     """
     piece = way / PIECES
     low = min(d, end)
     before = d
     for k in range(1, PIECES + 1):
         after = end if k == PIECES else between(x, y, z, e, f, share * k / PIECES)
-        low = min(low, 0.5 * (before + after - piece))
+        low = min(low, dip(before, after, piece))
         before = after
     return low
 
@@ -263,7 +276,7 @@ def lowest(
             part = share if k == last else 1.0
             end = between(x, y, z, ends[k, link], ends[k + 1, link], part) - off
             length = part * (way[k + 1, link] - way[k, link])
-            if 0.5 * (d + end - length) < low:
+            if dip(d + off, end + off, length) - off < low:
                 low = min(
                     low, _stretch(x, y, z, ends[k, link], ends[k + 1, link], part, d + off, end + off, length) - off
                 )

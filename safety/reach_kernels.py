@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cell.compiled import njit
 from safety.braking import Brakes, Course, Falls, measured_stop, rising, stop
-from safety.kernels import PIECES, Sweep
+from safety.kernels import PIECES, Sweep, dip
 from safety.search import Bound, People, Stop, needed
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW
 
@@ -184,8 +184,7 @@ def stays(body: F64, link: int, sweep: Sweep, first: int, last: int, share: floa
     """Whether a link keeps its gap to a body on every stretch from station `first` to `share` of the one behind `last`.
 
     need: (STATIONS,) gap of the stretch behind each station, m; it must not fall. Goes as far in one step as the link
-    would have to move to come too near; where that is nowhere, in PIECES of a stretch: where two gaps a and b belong to
-    places no farther apart than w, nothing between them is less than (a + b - w) / 2.
+    would have to move to come too near; where that is nowhere, in PIECES of a stretch with `dip` for what lies between.
     """
     ends, way = sweep.ends, sweep.way
     off = body[6] + sweep.radius[link] + sweep.bend[link]
@@ -208,10 +207,10 @@ def stays(body: F64, link: int, sweep: Sweep, first: int, last: int, share: floa
         length = part * (way[k + 1, link] - way[k, link])
         if end < need[k]:
             return False
-        if 0.5 * (d + end - length) < need[k]:
+        if dip(d + off, end + off, length) - off < need[k]:
             for n in range(1, PIECES + 1):
                 after = apart_at(body, ends, link, k, part * n / PIECES) - off if n < PIECES else end
-                if 0.5 * (d + after - length / PIECES) < need[k]:
+                if dip(d + off, after + off, length / PIECES) - off < need[k]:
                     return False
                 d = after
         if k == last:
@@ -299,6 +298,18 @@ def _evades(stop: Stop, body: F64, link: int, sweep: Sweep, stages: Stages, peop
         if not stays(body, link, sweep, first, last, share, work.flat):
             return False
     return True
+
+
+@njit(cache=True)
+def body_clear_held(
+    kept: Bound, body: F64, link: int, sweep: Sweep, stages: Stages, people: People, work: Work
+) -> bool:  # fmt: skip
+    """Whether `body_clear` may hold, from `search.entail_held` of a limit alone."""
+    if _clear(kept.held, body, link, sweep, work.held):
+        return True
+    if body.shape[0] < BODY or not body[SPREAD] < np.inf:
+        return False
+    return _evades(kept.held, body, link, sweep, stages, people, work)
 
 
 @njit(cache=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cell.compiled import njit
 from robots.kinematics import Chain
 from safety import search
-from safety.braking import Brakes, Course, falls_ahead
+from safety.braking import CELLS, Brakes, Course, falls_ahead
 from safety.kernels import BLOCK, FARTHEST, SLACK, Cloud, Sweep, block_bounds, cloud_in, sweep_in
 from safety.permits import Permits, Terrain, may_touch, permits_along
 from safety.reach_kernels import (
@@ -27,11 +27,24 @@ from safety.reach_kernels import (
     apart,
     ask,
     body_clear,
+    body_clear_held,
     clear,
     fill_stages,
     new_work,
 )
-from safety.search import FALLS, RESOLUTION, Bound, Finding, People, Problem, entail, feasible, highest
+from safety.search import (
+    FALLS,
+    RESOLUTION,
+    Bound,
+    Finding,
+    People,
+    Problem,
+    entail,
+    entail_besides,
+    entail_held,
+    feasible,
+    highest,
+)
 from safety.stations import STATIONS, WINDOW, Path
 
 F64 = NDArray[np.float64]
@@ -206,7 +219,19 @@ def among_bodies(
         return bound
     first, middle = 0, 1
     while high - low > 1:
-        tried = entail(middle * RESOLUTION, problem)
+        kept = entail_held(middle * RESOLUTION, problem)
+        n = first
+        if kept.held.need < np.inf:
+            ask(kept, stages, people, work)
+            while n < count and body_clear_held(kept, bodies[pairs[n, 1]], pairs[n, 0], sweep, stages, people, work):
+                n += 1
+        if n < count:
+            # the pair that is too near is likely to bind again
+            pairs[first, 0], pairs[n, 0] = pairs[n, 0], pairs[first, 0]
+            pairs[first, 1], pairs[n, 1] = pairs[n, 1], pairs[first, 1]
+            high, middle = middle, (low + middle) // 2
+            continue
+        tried = entail_besides(kept, problem)
         n = first
         if feasible(tried, problem):
             ask(tried, stages, people, work)
@@ -285,7 +310,8 @@ def decide(
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
     nothing = Permits(terrain.zone, np.empty((0, 0, 0)), np.empty(0))
-    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing))
+    cells = np.full((CELLS, 4), np.nan)
+    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing, cells))
     permits = permits_along(terrain, course.progress, sweep, full.farther.last + 2)
-    problem = Problem(cloud, sweep, course, falls, brakes, people, permits)
+    problem = Problem(cloud, sweep, course, falls, brakes, people, permits, cells)
     return _widened(balls.shape[0] // 4, found, bodies, problem)

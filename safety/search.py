@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cell.compiled import njit
 from robots.kinematics import Chain
 from robots.motion import spline_at
-from safety.braking import Brakes, Course, Falls, above, coming_down, falls_ahead, held
+from safety.braking import CELLS, Brakes, Course, Falls, above, coming_down, falls_ahead, held
 from safety.kernels import BLOCK, SLACK, Cloud, Sweep, block_bounds, cloud_in, gaps, lowest, sweep_in, to_axis, unpack
 from safety.permits import Permits, Terrain, block_may_touch, may_touch, permits_along, slow_enough
 from safety.separation import NEAR
@@ -27,8 +27,8 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 RESOLUTION = 2.0**-12
 """Limits are multiples of this, rounded down."""
-FALLS = math.ceil(WINDOW / 0.001) + 3
-"""Samples of a path within the window at most: they are 1 ms apart or more."""
+FALLS = 2 * (math.ceil(WINDOW / 0.001) + 3)
+"""Numbers that `falls_ahead` may need: samples are 1 ms apart or more."""
 
 
 class People(NamedTuple):
@@ -75,6 +75,8 @@ class Problem(NamedTuple):
     brakes: Brakes
     people: People
     permits: Permits
+    cells: F64
+    """Scratch of `safety.braking.held`."""
 
 
 class Stop(NamedTuple):
@@ -128,12 +130,30 @@ def _stop(time: float, swept: float, people: People) -> Stop:
 @njit(cache=True)
 def entail(limit: float, problem: Problem) -> Bound:
     """Return what a limit entails."""
+    return entail_besides(entail_held(limit, problem), problem)
+
+
+@njit(cache=True)
+def entail_held(limit: float, problem: Problem) -> Bound:
+    """Return what a limit entails if the arm keeps to it; whether it has to come down first is left open.
+
+    That costs more to follow: not worth it where keeping to the limit is too much already."""
+    time, swept = held(problem.course, limit, problem.falls, problem.brakes, problem.cells)
+    first = _stop(time, swept, problem.people)
+    return Bound(limit, first, Stop(-np.inf, 0, 0.0, time, swept), first)
+
+
+@njit(cache=True)
+def entail_besides(kept: Bound, problem: Problem) -> Bound:
+    """Return all that a limit entails, from what `entail_held` has found of it."""
     course, falls, brakes, people = problem.course, problem.falls, problem.brakes, problem.people
-    time, swept = held(course, limit, falls, brakes)
-    first = _stop(time, swept, people)
-    if not above(course, limit, brakes):
+    limit, first, time, swept = kept.limit, kept.held, kept.down.time, kept.down.swept
+    over = above(course, limit, brakes)
+    if not over and course.progress + swept <= falls.plain:
         return Bound(limit, first, Stop(-np.inf, 0, 0.0, 0.0, 0.0), first)
     late, far = coming_down(course, limit, falls, brakes)
+    if not over and late <= time and far <= swept:
+        return Bound(limit, first, Stop(-np.inf, 0, 0.0, 0.0, 0.0), first)
     second = _stop(late, far, people)
     return Bound(limit, first, second, _stop(max(time, late), max(swept, far), people))
 
@@ -164,6 +184,21 @@ def feasible(bound: Bound, problem: Problem) -> bool:
 
 
 @njit(cache=True)
+def _tried(limit: float, ball: int, link: int, problem: Problem) -> tuple[bool, Bound]:
+    """Return whether a limit is admissible for a pair (ball -1: for none), and if so what it entails."""
+    kept = entail_held(limit, problem)
+    alone = ball < 0 or problem.permits.zone.shape[0] > 0
+    if not alone and not _leaves(kept.held, ball, link, problem):
+        return False, kept
+    bound = entail_besides(kept, problem)
+    if not feasible(bound, problem):
+        return False, bound
+    if alone:
+        return ball < 0 or keeps(bound, ball, link, problem), bound
+    return _leaves(bound.down, ball, link, problem), bound
+
+
+@njit(cache=True)
 def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
     """Return the largest multiple of RESOLUTION below `above` that is admissible for a pair; 0 if none is.
 
@@ -174,8 +209,8 @@ def highest(above: Bound, ball: int, link: int, problem: Problem) -> Bound:
     found = above
     middle = 1
     while high - low > 1:
-        bound = entail(middle * RESOLUTION, problem)
-        if feasible(bound, problem) and (ball < 0 or keeps(bound, ball, link, problem)):
+        good, bound = _tried(middle * RESOLUTION, ball, link, problem)
+        if good:
             low, found = middle, bound
         elif middle == 1:
             break
@@ -271,10 +306,11 @@ def decide(
         return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
     nothing = Permits(terrain.zone, np.empty((0, 0, 0)), np.empty(0))
-    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing))
+    cells = np.full((CELLS, 4), np.nan)
+    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing, cells))
     fill(chain, fixed, path, q, course.progress, full.farther.last + 2, sweep)
     permits = permits_along(terrain, course.progress, sweep, full.farther.last + 2)
-    problem = Problem(cloud, sweep, course, falls, brakes, people, permits)
+    problem = Problem(cloud, sweep, course, falls, brakes, people, permits, cells)
     gaps(whole, sweep.ends[0], sweep.radius, cloud)
     ball, link = nearest_pair(whole, cloud, links)
     bound, bound_ball, bound_link = search(whole, full, ball, link, problem)

@@ -17,11 +17,11 @@ from robots.motion import spline_at
 from safety.kernels import Sweep
 
 F64 = NDArray[np.float64]
-SPACING = 0.01
+SPACING = 0.005
 """Nominal time between two stations, s."""
 LEAD = 4
 """Stations from the measured arm (station 0) to the path at the present progress (station LEAD)."""
-STATIONS = 132
+STATIONS = 258
 WINDOW = (STATIONS - LEAD - 2) * SPACING
 """A sweep beyond this nominal time (1.26 s) is not admissible."""
 

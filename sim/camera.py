@@ -72,6 +72,7 @@ def describe(name: str, options: dict[str, Any]) -> tuple[CameraInfo, CameraOpti
         noise_coefficient=noise.coefficient,
         depth_min=model.depth_min,
         depth_max=model.depth_max,
+        colour=o.colour,
     )
     return info, o, noise
 

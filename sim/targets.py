@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cell.bus.inprocess import Hub
 from perception.contract import CameraInfo, Frame
 from robots.workcell import PartType, Workcell
@@ -44,6 +47,15 @@ class TargetBench:
         self._now = 0.0
         for camera in self._cameras:
             camera.connect(self._now)
+
+    @staticmethod
+    def calibration(
+        camera: tuple[str, Mapping[str, Any]], board: Any, T_flange_board: NDArray[np.float64], seed: int
+    ) -> Any:
+        """A `CalibrationStand`: a board before one of the cameras, on the flange or held by hand."""
+        from sim.calibration_target import CalibrationStand
+
+        return CalibrationStand(camera[0], camera[1], board, T_flange_board, seed)
 
     @property
     def infos(self) -> list[CameraInfo]:

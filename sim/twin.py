@@ -41,6 +41,7 @@ from sim.linkage import load_linkage
 from sim.referee import NEVER, ArmTruth, PersonTrack, Referee
 from sim.robot import INPUTS
 from sim.scenario import load_scenario
+from sim.watch import Watch
 from sim.world import ArmReading, World
 
 FAULTS = (
@@ -54,10 +55,6 @@ FAULTS = (
     "ignore_stop",
     "ignore_vendor_stop",
 )
-REST = 0.002
-"""A part that moved less than this since the last look is at rest, m."""
-
-
 JUDGED_TOGETHER = 5
 """So many steps are put before a referee in this process at once, which costs far less than one by one; one in a
 process of its own gets all steps of a look."""
@@ -109,10 +106,8 @@ class TwinNode:
         self._boot: int | None = None
         self._gripper_seq = 0
         self._scene_due = now
-        self._settled: dict[str, tuple[float, float, float]] = {}
-        self._reported: dict[str, tuple[float, float, float]] = {}
+        self._watch = Watch()
         self._look_due = now
-        self._touching: set[tuple[str, str]] = set()
         self._fault = ""
         self._parts: list[PartPose] = []
         self._kinds = [part.kind for part in self.world.stock.parts]
@@ -164,8 +159,7 @@ class TwinNode:
         if now >= self._look_due - 1e-9:
             self._have_judged(now)
             self._look_due = now + LOOK_EVERY
-            self._look_at_parts(now)
-            self._look_at_contacts(now)
+            self._look(now)
             self._reports.send(self._account, now)
 
     def _since(self, now: float) -> float:
@@ -304,21 +298,12 @@ class TwinNode:
         """Truth: names of the parts whose centre lies in the axis-aligned box, base frame, m."""
         return self.world.stock.inside(lower, upper)
 
-    def _look_at_parts(self, now: float) -> None:
-        """Report `twin.parts` whenever parts have come to rest somewhere else."""
-        places = {name: at for name, (at, _) in self.world.stock.poses().items()}
-        resting = all(math.dist(at, self._settled.get(name, at)) < REST for name, at in places.items())
-        moved = any(math.dist(at, self._reported.get(name, (1e3, 0, 0))) > 2 * REST for name, at in places.items())
-        self._settled = places
-        if resting and moved and not self.world.held:
-            self._reported = places
+    def _look(self, now: float) -> None:
+        """Report parts that have come to rest somewhere else, and what the arm has begun to touch."""
+        if self._watch.moved({name: at for name, (at, _) in self.world.stock.poses().items()}, bool(self.world.held)):
             self._events.emit("twin.parts", now, parts=self.parts())
-
-    def _look_at_contacts(self, now: float) -> None:
-        touching = {(link, other) for link, other, _ in self.world.arm_contacts()}
-        for link, other in sorted(touching - self._touching):
+        for link, other in self._watch.begun({(link, other) for link, other, _ in self.world.arm_contacts()}):
             self._events.emit("twin.collision", now, link=link, other=other)
-        self._touching = touching
 
     # ------------------------------------------------------------ requests
 

@@ -55,11 +55,20 @@ def perceive(
     ] = None,
     none: Annotated[bool, typer.Option("--none", help="No background: everything seen is an object.")] = False,
     png: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="Annotated picture; left out: beside the input.")
+        Path | None,
+        typer.Option(
+            "--png", metavar="FILE", help="Annotated picture; left out: beside the input. Of a recording: a folder."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    recording: Annotated[
+        Path | None, typer.Option("--recording", metavar="FILE", help="All of a .mcap, .bag or .db3, over time.")
+    ] = None,
+    camera: Annotated[str, typer.Option("--camera", metavar="NAME", help="Which one of the recording's.")] = "",
+    every: Annotated[int, typer.Option("--every", metavar="N", min=1, help="Each Nth frame of the recording.")] = 1,
+    people: Annotated[bool, typer.Option("--people/--no-people", help="Look for skeletons in its colour.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON; of a recording one line a frame.")] = False,
 ) -> None:
-    """Find objects and people in one depth picture, with or without colour.
+    """Find objects and people in one depth picture, with or without colour, or in each frame of a recording.
 
     Objects are everything that is not background, split at steps in depth. People are objects with a skeleton, which
     needs colour. Positions are in the camera frame: x right, y down, z forward, metres. Pixels without depth are
@@ -69,11 +78,19 @@ def perceive(
     Examples:
       cell perceive --depth person.png --fx 525 --fy 525 --cx 319.5 --cy 239.5 --none
       cell perceive --depth now.npy --background empty.npy --fx 430 --cx 424 --cy 240 --json
+      cell perceive --recording visit.mcap --camera front --every 15 --png pictures
     """
     from cell.cli import BAD_INPUT, OK
 
     if context.invoked_subcommand is not None:
         return
+    if recording is not None:
+        from cell.commands.perceive_recording import perceive_recording
+
+        if depth is not None or rgb is not None or any(v is not None for v in (fx, fy, cx, cy)):
+            print("cell perceive: --recording brings depth, colour and figures of its own", file=sys.stderr)
+            raise typer.Exit(BAD_INPUT)
+        raise typer.Exit(perceive_recording(recording, camera, background, none, every, png, people, as_json))
     try:
         result, picture = _perceived(depth, rgb, (fx, fy, cx, cy), background, none)
         target = png or _beside(depth or rgb)
@@ -135,10 +152,10 @@ def _perceived(
     from perception.depthfile import DepthFileError, read_depth
     from perception.objects import segment
 
-    figures = _pinhole(pinhole)
+    lens = _pinhole(pinhole)
     try:
-        picture, camera = read_depth(depth, *figures)
-        empty = read_depth(background, *figures)[0] if background is not None else None
+        picture, camera = read_depth(depth, *lens)
+        empty = read_depth(background, *lens)[0] if background is not None else None
         found = segment(picture, camera, empty)
     except (DepthFileError, ValueError) as error:
         raise PerceiveError(str(error)) from None
@@ -146,25 +163,29 @@ def _perceived(
         raise PerceiveError(f"{depth}: no pixel has a depth: all of it is unknown, nothing can be said to be free")
     colour = _colour(rgb, (camera.width, camera.height)) if rgb is not None else None
     people = _people(colour, picture, camera, found) if colour is not None else []
-    result = {
+    result = figures(found, people) | {"frame": "camera: x right, y down, z forward, m"}
+    return result, _drawn(picture, colour, found, people)
+
+
+def figures(found: Segmented, people: list[Person]) -> dict[str, Any]:
+    """What was found in one picture, as plain data."""
+    return {
         "points": found.points,
         "invalid": found.invalid,
-        "nearest_m": _rounded(found.nearest),
+        "nearest_m": rounded(found.nearest),
         "objects": [
             {
-                "position": _rounded(thing.position),
-                "extent": _rounded(thing.extent),
-                "distance": _rounded(thing.distance),
-                "nearest": _rounded(thing.nearest),
+                "position": rounded(thing.position),
+                "extent": rounded(thing.extent),
+                "distance": rounded(thing.distance),
+                "nearest": rounded(thing.nearest),
                 "points": thing.points,
             }
             for thing in found.things
         ],
-        "people": [_plain(person) for person in people],
+        "people": [plain(person) for person in people],
         "scatter": found.points - sum(thing.points for thing in found.things),
-        "frame": "camera: x right, y down, z forward, m",
     }
-    return result, _drawn(picture, colour, found, people)
 
 
 def _pinhole(
@@ -185,7 +206,7 @@ def _colour_only(rgb: Path | None) -> tuple[dict[str, Any], Any]:
     colour = _colour(rgb, None)
     people = _people(colour, None, None, None)
     result: dict[str, Any] = {"points": 0, "invalid": 0, "nearest_m": None, "objects": []}
-    result |= {"people": [_plain(person) for person in people], "scatter": 0, "frame": "pixels: no depth was given"}
+    result |= {"people": [plain(person) for person in people], "scatter": 0, "frame": "pixels: no depth was given"}
     return result, _drawn(None, colour, None, people)
 
 
@@ -213,18 +234,22 @@ def _people(
 ) -> list[Person]:
     from perception.pose import PoseError, PoseFinder, widened
 
-    things = found.things if found is not None else []
-    boxes = [widened(thing.box) for thing in things if PERSON_LEAST <= max(thing.extent) <= PERSON_MOST]
+    boxes = [widened(box) for box in person_boxes(found)] if found is not None else []
     try:
-        with _library_silenced(), PoseFinder() as finder:
+        with library_silenced(), PoseFinder() as finder:
             return finder.find(colour, depth, camera, boxes)
     except PoseError as error:
         raise PerceiveError(str(error)) from None
 
 
+def person_boxes(found: Segmented) -> list[tuple[int, int, int, int]]:
+    """Boxes round the objects that may be, or hold, a person."""
+    return [thing.box for thing in found.things if PERSON_LEAST <= max(thing.extent) <= PERSON_MOST]
+
+
 @contextlib.contextmanager
-def _library_silenced() -> Iterator[None]:
-    """The library's compiled parts write remarks for their makers to the error stream, past Python."""
+def library_silenced() -> Iterator[None]:
+    """Keep a library's compiled parts from writing remarks for their makers to the error stream, past Python."""
     sys.stderr.flush()
     kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -236,23 +261,25 @@ def _library_silenced() -> Iterator[None]:
         os.close(sink)
 
 
-def _plain(person: Person) -> dict[str, Any]:
+def plain(person: Person) -> dict[str, Any]:
+    """A person as plain data."""
     return {
-        "position": _rounded(person.position),
-        "distance": _rounded(person.distance),
+        "position": rounded(person.position),
+        "distance": rounded(person.distance),
         "skeleton": {
             name: {
-                "pixel": _rounded(joint.pixel),
-                "position": _rounded(joint.position),
-                "visibility": _rounded(joint.visibility),
+                "pixel": rounded(joint.pixel),
+                "position": rounded(joint.position),
+                "visibility": rounded(joint.visibility),
             }
             for name, joint in person.skeleton.items()
         },
-        "confidence": _rounded(person.confidence),
+        "confidence": rounded(person.confidence),
     }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Numbers to four decimals; vectors as lists."""
     if value is None or isinstance(value, int):
         return value
     return round(value, 4) if isinstance(value, float) else [round(float(v), 4) for v in value]

@@ -63,6 +63,17 @@ def test_every_fault_between_blocks(tmp_path: Path) -> None:
     assert "twin" in next(e for e in caught.value.errors if e.field == "robot.driver").allowed
 
 
+@pytest.mark.requirement("PER-11")
+def test_two_cameras_with_one_serial_number_are_refused(tmp_path: Path) -> None:
+    text = default_cell().read_text(encoding="utf-8")
+    path = tmp_path / "bad.yaml"
+    path.write_text(text.replace("decimation: 2}", 'decimation: 2, serial: "8142"}'))
+    with pytest.raises(FileErrors, match="serial number 8142 is that of camera") as caught:
+        load_cell(path)
+    assert [e.field for e in caught.value.errors] == ["cameras[1].options.serial"]
+    assert caught.value.errors[0].line > 0
+
+
 def test_unknown_arm_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(default_cell().read_text(encoding="utf-8").replace("model: panda", "model: pandora", 1))

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from perception.background import leaving_depth, rays
+from perception.cameras.links import decode_frame
 from perception.clearance import ClearanceMap
 from perception.config import Mount, PerceptionConfig
 from perception.contract import CameraInfo, ExpectedPart, FrameMessage, Observation, PointFrame
 from perception.core import CameraFusion, PointFusion
 from perception.kernels import UNKNOWN
-from perception.node import decode_frame
 from perception.view import CameraView, Capsules
 from robots.contract import PartGeometry, RobotState
 from robots.workcell import Workcell
@@ -226,6 +226,10 @@ def test_a_blind_camera_lets_possible_space_grow_and_is_reported(fusion: CameraF
         ("covered", "covered"),
         ("nan_time", "future"),
         ("late", "late"),
+        ("saturated", "saturated"),
+        ("blank", "invalid"),
+        ("empty", "wrong picture size"),
+        ("type", "wrong picture size"),
     ],
 )
 def test_each_camera_fault_makes_the_observation_unhealthy(
@@ -247,6 +251,15 @@ def test_each_camera_fault_makes_the_observation_unhealthy(
         exposure = math.nan
     if change == "covered":
         depth = np.full_like(depth, 200)
+    if change == "saturated":
+        # One pixel is enough: as a depth it would say that all before it is free.
+        depth[60, 100] = 65535
+    if change == "blank":
+        depth[:] = 0
+    if change == "empty":
+        depth = depth[:0]
+    if change == "type":
+        depth = depth.astype(np.int32)  # type: ignore[assignment]
     frames = [frame(b.info, good, 2, t)] + ([] if change == "late" else [frame(a.info, depth, 2, exposure)])
     o = fusion.step(t + (0.12 if change == "late" else 0.03), frames, robot_state(t), [])
     assert o is not None

@@ -67,7 +67,7 @@ def ramp(
             target = 0.0 if turn <= n < again else limit
         elif kind in (1, 4):
             target = limit
-        elif n % 4 == 0:
+        elif n % 4 == 0 or n == older:
             target = limit * np.random.random() if np.random.random() < 0.5 else limit * np.random.randint(0, 2)
         if n < min(older, expiry) and kind % 2 == 1:
             target = 1.0 if kind < 7 else np.random.random()

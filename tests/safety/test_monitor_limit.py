@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from robots.contract import RobotState
 from robots.rates import DEFAULT_LIMITS, RateLimits, rate_step
-from safety.braking import Brakes, Course, coming_down, falls_ahead, held, stop
+from safety.braking import Brakes, Course, above, coming_down, falls_ahead, held, new_cells, stop
+from safety.kernels import dip, to_axis
 from safety.monitor import Monitor
 from tests.safety.brute import GRID, Situation, allowed
+from tests.safety.ramps import Start, ramps
 from tests.safety.test_monitor import CONFIG, model, monitor, motion, observation, state_on
 
 F64 = NDArray[np.float64]
@@ -100,10 +102,10 @@ def test_never_more_and_hardly_less_than_brute_force_allows() -> None:
         f"mean of what is lost {np.maximum(most - limit, 0.0).mean():.4f}"
     )
     assert between.sum() > 4000
-    assert near[constant].mean() >= 0.99
-    assert near.mean() >= 0.96
+    assert near[constant].mean() >= 0.995
+    assert near.mean() >= 0.99
     assert np.median((most - limit)[between]) < 1.0 / GRID
-    assert np.maximum(most - limit, 0.0).mean() < 0.005
+    assert np.maximum(most - limit, 0.0).mean() < 0.001
 
 
 def test_more_people_older_data_and_slower_brakes_never_raise_the_limit() -> None:
@@ -145,12 +147,88 @@ def test_time_and_sweep_grow_with_the_limit() -> None:
             rng.uniform(0.0, 2.4), rate, rng.uniform(-brakes.down, brakes.up), rng.uniform(0.005, 0.15), 0.02
         )
         falls = falls_ahead(fall, 0.008, course.progress, 1.2, brakes.down, memory)
-        limits = np.sort(rng.uniform(0.0, 1.0, 12))
-        kept = np.array([held(course, float(x), falls, brakes) for x in limits])
+        limits, cells = np.sort(rng.uniform(0.0, 1.0, 12)), new_cells()
+        kept = np.array([held(course, float(x), falls, brakes, cells) for x in limits])
         down = np.array([coming_down(course, float(x), falls, brakes) for x in limits])
         assert (np.diff(kept, axis=0) >= -1e-9).all(), (course, brakes, limits, kept)
         covered = (down[:-1] <= down[1:] + 1e-9).all(axis=1) | (down[:-1] <= kept[1:] + 1e-9).all(axis=1)
         assert covered.all(), (course, brakes, limits, kept, down)
+
+
+@pytest.mark.requirement("SAF-01")
+def test_no_ramp_under_a_limit_takes_longer_or_goes_farther_than_it_entails() -> None:
+    """SAF-01: 20,000 rough paths, bounds and states, 12 ramps each: every moving tick is within one of both courses."""
+    rng = np.random.default_rng(17)
+    memory = np.empty(400)
+    longer, tight, rough = 0, 0, 0
+    for n in range(20_000):
+        knots = rng.uniform(0.5, 12.0, int(rng.integers(4, 60)))
+        fall = np.interp(np.linspace(0.0, 1.0, 300), np.linspace(0.0, 1.0, len(knots)), knots)
+        tick = float(rng.choice([0.002, 0.004]))
+        brakes = Brakes(rng.uniform(0.5, 6.0), rng.uniform(2.0, 12.0), rng.uniform(60.0, 400.0), tick, 0.016)
+        rate = float(rng.choice([0.0, 1.0, rng.uniform()]))
+        course = Course(
+            float(rng.choice([0.0, rng.uniform(0.01, 1.6)], p=[0.1, 0.9])), rate,
+            rng.uniform(-brakes.down, brakes.up) if 0.0 < rate < 1.0 else 0.0, rng.uniform(0.005, 0.15), 0.014, 1.0,
+        )  # fmt: skip
+        falls = falls_ahead(fall, 0.008, course.progress, 1.2, brakes.down, memory)
+        limit = float(rng.uniform())
+        T, S = held(course, limit, falls, brakes, new_cells())
+        late, far = coming_down(course, limit, falls, brakes)
+        start = Start(*course[:5], brakes.up, brakes.down, brakes.jerk, tick, brakes.delay)
+        where, when, count = ramps(start, np.array([limit]), 12, fall, 0.008, n)
+        place, time = where[0, : count[0]], when[0, : count[0]]
+        first = (time <= T + 1e-9) & (place <= S + 1e-9)
+        second = (time <= late + 1e-9) & (place <= far + 1e-9)
+        if not above(course, limit, brakes) and course.progress + S <= falls.plain:
+            second[:] = False
+        assert (first | second).all(), (n, course, brakes, limit)
+        longer += int((~first).any())
+        tight += int(len(time) > 0 and max(T, late) - time.max() < 0.05)
+        rough += int(course.progress + S > falls.plain)
+    assert longer > 1000
+    assert tight > 5000, "a bound that is far off is never wrong"
+    assert rough > 5000
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -1.0, 0.0])
+def test_a_fall_that_is_no_number_brakes_nobody(bad: float) -> None:
+    """Only an infinite fall counts: it is capped by the largest the node permits."""
+    fall = np.full(300, 6.0)
+    fall[40] = bad
+    brakes, course = Brakes(3.0, 8.0, 160.0, 0.004, 0.016), Course(0.2, 1.0, 0.0, 0.06, 0.014)
+    falls = falls_ahead(fall, 0.008, course.progress, 1.2, brakes.down, np.empty(400))
+    good = falls_ahead(np.full(300, 6.0), 0.008, course.progress, 1.2, brakes.down, np.empty(400))
+    for found, usual in (
+        (held(course, 1.0, falls, brakes, new_cells()), held(course, 1.0, good, brakes, new_cells())),
+        (coming_down(course, 1.0, falls, brakes), coming_down(course, 1.0, good, brakes)),
+    ):
+        if bad == math.inf:
+            assert 0.0 < found[0] <= usual[0]
+        else:
+            assert math.isinf(found[0])
+            assert math.isinf(found[1])
+
+
+def test_nothing_between_two_distances_is_less_than_their_dip() -> None:
+    """20,000 points and axes that move in a straight line, sampled at 41 places; senseless numbers promise nothing."""
+    rng = np.random.default_rng(3)
+    tight = 0
+    share = np.linspace(0.0, 1.0, 41)[:, None]
+    for _ in range(20_000):
+        e, move = rng.normal(0.0, 0.4, 6), rng.normal(size=6) * 10.0 ** rng.uniform(-4.0, -0.3)
+        x, y, z = rng.normal(0.0, 0.4, 3)
+        way = max(float(np.linalg.norm(move[:3])), float(np.linalg.norm(move[3:])))
+        d = np.array([to_axis(x, y, z, at) for at in e + share * move])
+        bound = dip(float(d[0]), float(d[-1]), way)
+        assert bound <= d.min() + 1e-12
+        tight += int(d.min() - bound < 1e-4 < way)
+    assert tight > 5000
+    for bad in (math.nan, -math.inf):
+        assert not dip(bad, 1.0, 0.01) >= 0.5
+        assert not dip(1.0, bad, 0.01) >= 0.5
+    for bad in (math.nan, math.inf):
+        assert not dip(1.0, 1.0, bad) >= 0.5
 
 
 def test_a_receding_link_is_not_exempt_within_the_minimum_distance() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cell.compiled import njit
 from robots.rates import DEFAULT_LIMITS, RateLimits
-from safety.braking import Brakes, Course, falls_ahead
+from safety.braking import CELLS, Brakes, Course, falls_ahead
 from safety.kernels import cloud_in, sweep_in, to_axis
 from safety.monitor import Monitor
 from safety.permits import Permits
@@ -189,7 +189,7 @@ def _ladder(links: int, course: Course, path: Path, brakes: Brakes, people: Peop
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
     permits = Permits(np.empty(0, np.int8), np.empty((0, 0, 0)), np.empty(0))
-    problem = Problem(cloud, sweep, course, falls, brakes, people, permits)
+    problem = Problem(cloud, sweep, course, falls, brakes, people, permits, np.full((CELLS, 4), np.nan))
     stages = Stages(np.empty(INTERVALS, np.int64), np.empty(INTERVALS), np.empty(INTERVALS), np.empty(INTERVALS))
     fill_stages(course, falls, brakes, stages)
     work = new_work()

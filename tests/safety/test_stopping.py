@@ -21,7 +21,7 @@ from cell.yamlfile import FileErrors
 from robots.contract import PartGeometry
 from robots.rates import DEFAULT_LIMITS, RateLimits
 from safety.blind import Jogging, turning
-from safety.braking import Brakes, Course, coming_down, falls_ahead, held
+from safety.braking import Brakes, Course, coming_down, falls_ahead, held, new_cells
 from safety.config import SafetyConfig, load_safety, stopping_of
 from safety.methods import build_monitor
 from safety.monitor import Monitor
@@ -202,12 +202,13 @@ def test_braking_is_never_shorter_than_measured_and_still_grows_with_the_limit()
         )
         falls = falls_ahead(fall, 0.008, course.progress, 1.2, brakes.down, memory)
         limits = np.sort(rng.uniform(0.001, 1.0, 12))
-        for course_of in (held, coming_down):
-            with_table = np.array([course_of(course, float(x), falls, brakes) for x in limits])
-            without = np.array([course_of(course, float(x), falls, bare) for x in limits])
+        cells = new_cells()
+        for course_of, more in ((held, (cells,)), (coming_down, ())):
+            with_table = np.array([course_of(course, float(x), falls, brakes, *more) for x in limits])
+            without = np.array([course_of(course, float(x), falls, bare, *more) for x in limits])
             assert (with_table >= without).all()
             longer += int((with_table > without).sum())
-        kept = np.array([held(course, float(x), falls, brakes) for x in limits])
+        kept = np.array([held(course, float(x), falls, brakes, cells) for x in limits])
         down = np.array([coming_down(course, float(x), falls, brakes) for x in limits])
         both = np.maximum(kept, down)
         assert (np.diff(kept, axis=0) >= -1e-9).all() and (np.diff(both, axis=0) >= -1e-9).all()

@@ -107,6 +107,12 @@ def test_perfect_depth_lies_on_the_furniture_to_a_millimetre(studio: Studio) -> 
         assert np.abs(at[table][:, 2]).mean() < 0.001
 
 
+def test_a_camera_says_whether_it_has_colour() -> None:
+    mount = {"position": [0, 0, 2], "look_at": [1, 0, 0]}
+    assert TwinCamera.describe("a", {"mount": mount, "colour": True}).colour
+    assert not TwinCamera.describe("a", {"mount": mount}).colour
+
+
 def test_every_person_pixel_lies_on_the_person(studio: Studio) -> None:
     camera = studio.camera(0, **PERFECT)
     person = visitor()

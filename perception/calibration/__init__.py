@@ -1,0 +1,1 @@
+"""Calibration of cameras: lens (intrinsics), place (extrinsics), and the empty cell (background)."""
