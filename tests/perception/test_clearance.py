@@ -223,22 +223,20 @@ LINK = ((0.0, 0.0, 0.4), (0.12, 0.12, 0.6))
 @pytest.mark.requirement("PER-03")
 @pytest.mark.parametrize("apart", [0.0, 0.011])
 def test_an_arm_in_the_view_of_one_camera_stops_no_cell_with_two(workcell: Workcell, apart: float) -> None:
-    """What its shadow hides from one camera the other sees, also with clocks of their own; alone one camera cannot."""
-    config = PerceptionConfig()
-    near = {}
-    for infos in ([camera_info("a"), front_camera()], [camera_info("a")]):
-        fusion = CameraFusion(infos, workcell, config, OneLink())
-        fusion.confirm_clear()
-        for k in range(1, 40):
-            for n, info in enumerate(infos):
-                t = 1.0 + k / 30 + n * apart
-                # A walker who crosses behind gives the shadow of the arm something to keep.
-                boxes = [LINK, ((1.4, 0.6 - 0.05 * k, 0.1), (0.3, 0.5, 1.7))] if k < 16 else [LINK]
-                picture = render(info, workcell, boxes, 100 * k + n)
-                observation = fusion.step(t + 0.005, [frame(info, picture, k, t)], robot_state(t), []) or observation
-        balls = np.frombuffer(observation.balls, "<f4").reshape(-1, 4)
-        away = balls[:, :3] - np.clip(balls[:, :3], [0.0, 0.0, 0.1], [0.0, 0.0, 0.7])
-        near[len(infos)] = float((np.linalg.norm(away, axis=1) - balls[:, 3] - 0.1).min())
-        assert observation.seen == 0
-    assert near[2] > 0.45, near
-    assert near[1] < 0.2, near
+    """What its shadow hides from one camera the other sees, also after a walker has crossed, also with own clocks."""
+    infos = [camera_info("a"), front_camera()]
+    fusion = CameraFusion(infos, workcell, PerceptionConfig(), OneLink())
+    fusion.confirm_clear()
+    for k in range(1, 40):
+        for n, info in enumerate(infos):
+            t = 1.0 + k / 30 + n * apart
+            boxes = [LINK, ((1.4, 0.6 - 0.05 * k, 0.1), (0.3, 0.5, 1.7))] if k < 16 else [LINK]
+            picture = render(info, workcell, boxes, 100 * k + n)
+            observation = fusion.step(t + 0.005, [frame(info, picture, k, t)], robot_state(t), [])
+            assert observation is not None
+            if k == 15:
+                assert observation.seen > 0
+    balls = np.frombuffer(observation.balls, "<f4").reshape(-1, 4)
+    away = balls[:, :3] - np.clip(balls[:, :3], [0.0, 0.0, 0.1], [0.0, 0.0, 0.7])
+    assert observation.seen == 0
+    assert float((np.linalg.norm(away, axis=1) - balls[:, 3] - 0.1).min()) > 1.2
