@@ -49,6 +49,14 @@ PATCH = 5
 """Half the edge of the square of pixels a joint's depth is taken from."""
 QUANTILE = 20.0
 """Percentile of the depths in it: the limb rather than what lies behind it."""
+LIMB_DEPTH = 0.08
+"""Depths within this of that percentile are of the same limb; their median is less noisy than the percentile, m."""
+INWARD = {"shoulder": 0.08, "elbow": 0.055, "wrist": 0.04, "hip": 0.15, "knee": 0.05, "ankle": 0.06, "nose": 0.0}
+"""How far a joint lies behind the skin a camera sees before it, m: medians over the twin's bodies, 1.66 and 1.78 m."""
+FOREGROUND_LEAST = 0.6
+"""Share of a skeleton's visible joints that must lie on pixels known to be neither background nor robot."""
+CONFIDENCE, CONFIDENCE_ON_FOREGROUND = 0.5, 0.3
+"""Of the library: alone, and where depth tells what is neither background nor robot."""
 MOST_PEOPLE = 8
 LEAST_SIDE = 40
 """Parts of a picture with fewer pixels show nobody that could be told, pixels."""
@@ -88,8 +96,9 @@ def model_path() -> Path:
 class PoseFinder:
     """Finds people in single pictures. Use as a context manager: the library holds threads until it is closed."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Raises PoseError: library or model missing, or the model is another one than was checked."""
+    def __init__(self, path: Path | None = None, confidence: float = CONFIDENCE) -> None:
+        """`confidence` (0 to 1): from which on the library reports anybody at all. Raises PoseError: library or model
+        missing, or the model is another one than was checked."""
         path = path or model_path()
         try:
             content = path.read_bytes()
@@ -101,7 +110,7 @@ class PoseFinder:
             raise PoseError(
                 f"{path} is not the pose model that was checked (sha256 {MODEL_SHA256[:12]}...): fetch it anew"
             )
-        self._mp, self._landmarker = _landmarker(content)
+        self._mp, self._landmarker = _landmarker(content, confidence)
 
     def find(
         self,
@@ -109,15 +118,19 @@ class PoseFinder:
         depth: U16 | None = None,
         camera: Intrinsics | None = None,
         boxes: Sequence[tuple[int, int, int, int]] = (),
+        foreground: NDArray[np.bool_] | None = None,
     ) -> list[Person]:
         """People in (h, w, 3) RGB; with the depth (h, w) of the same view in mm they have places, and a skeleton that
         no person can have is dropped. Nearest first. `boxes` (left, top, right, bottom): where single people may be,
-        as the library overlooks one of two in a picture; left out: overlapping parts of the picture. Raises
-        ValueError for pictures that do not fit."""
+        as the library overlooks one of two in a picture; left out: overlapping parts of the picture. `foreground`
+        (h, w): pixels that are neither background nor robot; skeletons elsewhere are dropped. Raises ValueError for
+        pictures that do not fit."""
         if colour.ndim != 3 or colour.shape[2] != 3 or colour.dtype != np.uint8:
             raise ValueError(f"colour of shape {colour.shape}, {colour.dtype}: (height, width, 3) of 8 bits")
         if depth is not None and depth.shape != colour.shape[:2]:
             raise ValueError(f"depth has {depth.shape[::-1]} pixels, colour {colour.shape[1::-1]}")
+        if foreground is not None and foreground.shape != colour.shape[:2]:
+            raise ValueError(f"the foreground has {foreground.shape[::-1]} pixels, colour {colour.shape[1::-1]}")
         height, width = colour.shape[:2]
         people: list[Person] = []
         for left, top, right, bottom in [(0, 0, width, height), *(boxes or _parts(width, height))]:
@@ -126,8 +139,10 @@ class PoseFinder:
                 continue
             for marks in self._detected(part):
                 person = _person(marks, (max(0, left), max(0, top)), part.shape[:2], depth, camera)
-                if _plausible(person, depth is not None) and not any(_same(person, other) for other in people):
-                    people.append(person)
+                if not _plausible(person, depth is not None) or not on_foreground(person, foreground):
+                    continue
+                if not any(_same(person, other) for other in people):
+                    people.append(_consistent(person))
         return sorted(people, key=lambda person: math.inf if person.distance is None else person.distance)
 
     def _detected(self, part: U8) -> Any:
@@ -145,7 +160,7 @@ class PoseFinder:
         self.close()
 
 
-def _landmarker(model: bytes) -> tuple[Any, Any]:
+def _landmarker(model: bytes, confidence: float) -> tuple[Any, Any]:
     os.environ.setdefault("GLOG_minloglevel", "3")
     try:
         import mediapipe
@@ -156,6 +171,8 @@ def _landmarker(model: bytes) -> tuple[Any, Any]:
         base_options=BaseOptions(model_asset_buffer=model),
         running_mode=vision.RunningMode.IMAGE,
         num_poses=MOST_PEOPLE,
+        min_pose_detection_confidence=confidence,
+        min_pose_presence_confidence=confidence,
     )
     try:
         return mediapipe, vision.PoseLandmarker.create_from_options(options)
@@ -193,7 +210,7 @@ def _person(
         mark = marks[number]
         pixel = (origin[0] + float(mark.x) * size[1], origin[1] + float(mark.y) * size[0])
         visibility = float(mark.visibility or 0.0)
-        place = _lifted(pixel, depth, camera) if visibility >= SEEN else None
+        place = _lifted(pixel, depth, camera, INWARD[name.split("_")[-1]]) if visibility >= SEEN else None
         skeleton[name] = Joint(pixel, place, visibility)
     trunk = [skeleton[name].position for name in TORSO]
     places = [place for place in trunk if place is not None]
@@ -207,9 +224,10 @@ def _person(
 
 
 def _lifted(
-    pixel: tuple[float, float], depth: U16 | None, camera: Intrinsics | None
+    pixel: tuple[float, float], depth: U16 | None, camera: Intrinsics | None, inward: float = 0.0
 ) -> tuple[float, float, float] | None:
-    """The point in the camera frame a pixel looks at, from the near side of the depths round it."""
+    """The point in the camera frame `inward` (m) behind what a pixel looks at, from the near side of the depths round
+    it."""
     if depth is None or camera is None:
         return None
     u, v = round(pixel[0]), round(pixel[1])
@@ -219,8 +237,45 @@ def _lifted(
     measured = patch[patch > 0]
     if len(measured) < PATCH:
         return None
-    z = float(np.percentile(measured, QUANTILE)) / 1000.0
-    return ((pixel[0] - camera.cx) / camera.fx * z, (pixel[1] - camera.cy) / camera.fy * z, z)
+    near = float(np.percentile(measured, QUANTILE))
+    z = float(np.median(measured[np.abs(measured.astype(np.float64) - near) <= 1000.0 * LIMB_DEPTH])) / 1000.0
+    x, y = (pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy
+    z += inward / math.sqrt(1.0 + x * x + y * y)
+    return (x * z, y * z, z)
+
+
+def on_foreground(person: Person, foreground: NDArray[np.bool_] | None) -> bool:
+    """Do enough visible joints lie on pixels that may be a person's? True where nothing is known of the pixels."""
+    if foreground is None:
+        return True
+    height, width = foreground.shape
+    on = there = 0
+    for joint in person.skeleton.values():
+        u, v = round(joint.pixel[0]), round(joint.pixel[1])
+        if joint.visibility < SEEN or not (0 <= u < width and 0 <= v < height):
+            continue
+        there += 1
+        on += bool(foreground[max(0, v - 2) : v + 3, max(0, u - 2) : u + 3].any())
+    return there > 0 and on >= FOREGROUND_LEAST * there
+
+
+def _consistent(person: Person) -> Person:
+    """Take the place from the less visible end of every bone whose length no person's has: it is hidden, and what was
+    measured there is what hides it. The worst bone first, as one wrong joint spoils several bones."""
+    skeleton = dict(person.skeleton)
+    while True:
+        worst, at = 1.0, ""
+        for (a, b), (low, high) in BONES.items():
+            start, end = skeleton[a].position, skeleton[b].position
+            if start is None or end is None:
+                continue
+            length = math.dist(start, end)
+            off = max(length / high, low / max(length, 1e-6)) if math.isfinite(length) else math.inf
+            if off > worst:
+                worst, at = off, a if skeleton[a].visibility <= skeleton[b].visibility else b
+        if not at:
+            return person._replace(skeleton=skeleton)
+        skeleton[at] = skeleton[at]._replace(position=None)
 
 
 def _plausible(person: Person, lifted: bool) -> bool:
@@ -235,7 +290,7 @@ def _plausible(person: Person, lifted: bool) -> bool:
         if start is None or end is None:
             continue
         length = math.dist(start, end)
-        # A limb that points at the camera is seen shorter than it is, never longer.
+        # A hidden joint takes the depth of what hides it: bones are seen shorter than they are more often than longer.
         right += length <= high and (length >= low or (a, b) != ("left_shoulder", "right_shoulder"))
-        wrong += length > high
+        wrong += not length <= high
     return right >= 2 and wrong <= right

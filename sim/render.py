@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from cell.compiled import njit
 from robots.workcell import PartType, Workcell
 from sim.arms import ArmSpec
-from sim.body import load_body, skin
+from sim.body import dominant_bone, load_body, segment_of, skin
 from sim.contract import BodyPose, PartPose, Scene
 from sim.linkage import Linkage, box_mesh, cylinder_mesh, load_linkage
 from sim.surface import bones_of
@@ -25,6 +25,13 @@ ROOM_HEIGHT = 3.5
 NEAR, FAR = 0.05, 30.0
 ARM_COLOUR = (0.85, 0.86, 0.88)
 CLOTHES = ((0.28, 0.36, 0.52), (0.55, 0.30, 0.25), (0.35, 0.45, 0.32))
+
+SKIN, HAIR = (0.80, 0.60, 0.48), (0.20, 0.15, 0.12)
+OUTFIT = {
+    "head": SKIN, "hand": SKIN, "forearm": SKIN, "pelvis": (0.22, 0.24, 0.34), "thigh": (0.22, 0.24, 0.34),
+    "shin": (0.22, 0.24, 0.34), "foot": (0.16, 0.14, 0.13),
+}  # fmt: skip
+"""Colour by the end of a body segment's name; everything else is the shirt."""
 
 
 class Picture(NamedTuple):
@@ -147,18 +154,41 @@ def posed(body_name: str, bones: bytes) -> F32:
     return vertices
 
 
+@functools.cache
+def dress(body_name: str, shirt: tuple[float, float, float]) -> F32:
+    """(v, 3) colours of a body's vertices in colour pictures: skin, hair, a shirt, trousers and shoes."""
+    body = load_body(body_name)
+    segment = np.array(segment_of(body))[dominant_bone(body)]
+    paint = np.tile(np.array(shirt, np.float32), (len(segment), 1))
+    for end, colour in OUTFIT.items():
+        paint[np.char.endswith(segment, end)] = colour
+    head = segment == "head"
+    front, height = body.vertices[:, 0], body.vertices[:, 2]
+    low, high = height[head].min(), height[head].max()
+    middle = float(np.median(front[head]))
+    paint[head & ((height > low + 0.85 * (high - low)) | ((front < middle) & (height > low + 0.4 * (high - low))))] = (
+        HAIR
+    )
+    return paint
+
+
 class _Person:
     """Dynamic vertices of a person."""
 
     def __init__(self, context: Any, program: Any, body_name: str, tint: tuple[float, float, float]) -> None:
         used, faces = drawn_faces(body_name)
         self.positions = context.buffer(reserve=12 * len(used), dynamic=True)
-        paint = np.zeros((len(used), 4), dtype=np.float32)
-        paint[:, :3] = tint
-        self.array = context.vertex_array(
-            program,
-            [(self.positions, "3f", "in_position"), (context.buffer(paint.tobytes()), "3f 1f", "in_tint", "in_model")],
-            context.buffer(faces.reshape(-1).astype("i4").tobytes()),
+        index = context.buffer(faces.reshape(-1).astype("i4").tobytes())
+        self.array, self.dressed = (
+            context.vertex_array(
+                program,
+                [
+                    (self.positions, "3f", "in_position"),
+                    (context.buffer(np.insert(paint, 3, 0.0, axis=1).tobytes()), "3f 1f", "in_tint", "in_model"),
+                ],
+                index,
+            )
+            for paint in (np.tile(np.array(tint, np.float32), (len(used), 1)), dress(body_name, tint)[used])
         )
 
     def pose(self, person: BodyPose) -> None:
@@ -234,7 +264,7 @@ class GlRenderer:
                 self._people[person.name] = _Person(gl, self._program, person.body, tint)
             drawn = self._people[person.name]
             drawn.pose(person)
-            drawn.array.render()
+            (drawn.dressed if colour else drawn.array).render()
         return self._read(colour)
 
     def _read(self, colour: bool) -> Picture:

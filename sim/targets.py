@@ -14,6 +14,7 @@ from robots.workcell import PartType, Workcell
 from sim.arms import arm_spec
 from sim.camera import TwinCamera
 from sim.contract import TOPIC_SCENE, PartPose, Scene
+from sim.detection import PeopleBench
 
 
 class TargetBench:
@@ -47,6 +48,9 @@ class TargetBench:
         self._now = 0.0
         for camera in self._cameras:
             camera.connect(self._now)
+
+    people = PeopleBench
+    """The bench for people and parts of people."""
 
     @staticmethod
     def calibration(

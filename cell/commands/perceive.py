@@ -128,6 +128,58 @@ def capability(
     raise typer.Exit(show_capability(cell, places, seed, as_json))
 
 
+@app.command()
+def detection(
+    cell: Annotated[
+        Path | None, typer.Option("--cell", metavar="FILE", help="Cell with a twin; left out: demo.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Places for each target.")] = 40,
+    poses: Annotated[str, typer.Option(metavar="A,B", help="Only these targets; left out: all.")] = "",
+    model: Annotated[
+        str, typer.Option("--camera-model", metavar="MAKE", help="D435 or D455 at 848x480 instead of the cell's.")
+    ] = "",
+    replay: Annotated[
+        int, typer.Option(metavar="N", min=0, max=10_000_000, help="Moments of noise over the empty cell.")
+    ] = 240,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Map of the layer in which nothing can be told.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Are people ever overlooked? The twin puts people, limbs and hands before the cameras.
+
+    For each target: frames, frames in which it was missed, most of them in a row, and by how much the reported distance
+    from the arm exceeded the true one. Exit code 1 if a body or a 70 mm limb was missed, a hand twice in a row, or a
+    distance was larger than depth noise and bias allow.
+
+    Example: cell perceive detection --camera-model D435 --seeds 10 --poses lying,hand
+    """
+    from cell.commands.detection import show_detection
+
+    raise typer.Exit(show_detection(cell, seeds, poses, model, replay, png, as_json))
+
+
+@app.command()
+def skeletons(
+    cell: Annotated[
+        Path | None, typer.Option("--cell", metavar="FILE", help="Cell with a twin; left out: demo.")
+    ] = None,
+    poses: Annotated[int, typer.Option(metavar="N", min=0, max=1000, help="People, each at 2 to 4 m.")] = 20,
+    alone: Annotated[int, typer.Option(metavar="N", min=0, max=10_000, help="Pictures of the robot alone.")] = 300,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Are people found by their skeletons, and is a robot ever taken for one? The twin draws both.
+
+    Exit code 1 if fewer than 95 % of the people were found, the median error of a joint is above 50 mm, or a picture of
+    the robot alone gave a person. Needs the pose model (`make setup`) and EGL.
+
+    Example: cell perceive skeletons --poses 4 --alone 20
+    """
+    from cell.commands.skeletons import show_skeletons
+
+    raise typer.Exit(show_skeletons(cell, poses, alone, as_json))
+
+
 def _beside(source: Path | None) -> Path:
     assert source is not None
     return source.with_name(f"{source.stem}-perceived.png")
