@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -43,7 +44,8 @@ class CameraFusion:
         self._watches = {c.name: CameraWatch(c, config) for c in cameras}
         lower, upper = (np.asarray(corner, float) for corner in workcell.person_volume)
         self.movement = {c.name: MovementWatch(c, self.views[c.name].background, lower, upper) for c in cameras}
-        self.map = ClearanceMap(workcell, config)
+        # With the guard, what a passer-by leaves beside the arm where the cameras' views only touch is never swept.
+        self.map = ClearanceMap(workcell, config, guarded=False)
         self._voxels: dict[str, VoxelView] = {c.name: self.map.view(c, self.views[c.name].background) for c in cameras}
         self.history = ArmHistory(model)
         self._latest: dict[str, _Latest] = {}
@@ -63,14 +65,13 @@ class CameraFusion:
             arm = Capsules(np.zeros((1, 3)), np.ones((1, 3)), np.ones(1))
             seen = view.process(Frame(view.info.name, 0, 0.0, blank), arm, [])
             self.movement[view.info.name].warm_up()
-            spare = self.map.possible.copy()
-            self.map.clear(self._voxels[view.info.name], np.zeros_like(seen.free))
+            spare = self.map.possible
+            self.map.clear([(self._voxels[view.info.name], np.zeros_like(seen.free))])
             self.map.occupy(seen.points)
-            self.map.drop_pockets()
+            self.map.drop_pockets(arm.a, arm.b, arm.r)
             self.map.exclude_arm(arm.a, arm.b, arm.r)
             self.map.balls((arm.a[0], arm.b[0]), self._balls)
-            voxels.dilate(self.map.possible, self.map.solid, np.zeros_like(spare))
-            self.map.possible[:] = spare
+            self.map.possible = spare
 
     def confirm_clear(self) -> None:
         """A person vouches that nobody is in the unseen part of the cell."""
@@ -84,28 +85,44 @@ class CameraFusion:
         if state is not None:
             self.history.add(state)
         admitted = [f for f in frames if f.camera in self._watches and self._watches[f.camera].admit(f, now)]
-        used = False
-        for frame in sorted(admitted, key=lambda f: (f.exposure, f.camera)):
-            arm = self.history.at(frame.exposure)
-            if arm is not None:
-                self._use(frame, arm, parts)
-                used = True
-        return self._observe(now) if used else None
+        used = [
+            (frame, arm)
+            for frame in sorted(admitted, key=lambda f: (f.exposure, f.camera))
+            if (arm := self.history.at(frame.exposure)) is not None
+        ]
+        if not used:
+            return None
+        # Cameras exposed at the same moment sweep the map together: nobody passes from one's view into another's.
+        for exposure, together in itertools.groupby(used, key=lambda pair: pair[0].exposure):
+            self._use(exposure, list(together), parts)
+        self._settle(used[-1][1])
+        return self._observe(now)
 
-    def _use(self, frame: Frame, arm: Capsules, parts: list[ExpectedPart]) -> None:
-        view, movement = self.views[frame.camera], self.movement[frame.camera]
-        seen: Seen = view.process(frame, arm, parts)
-        movement.update(frame.depth, view.label)
-        self._watches[frame.camera].moved = movement.moved
-        self._latest[frame.camera] = _Latest(seen.exposure, seen.points, seen.overflow)
-        if frame.exposure >= self._map_time:
-            # A frame older than the map may add people but cannot prove space free that was grown since.
-            self.map.advance(frame.exposure)
-            self._map_time = frame.exposure
-            self.map.clear(self._voxels[frame.camera], seen.free)
-            self.map.exclude_arm(arm.a, arm.b, arm.r)
-        self.map.occupy(*(latest.points for latest in self._latest.values()))
-        self.map.drop_pockets()
+    def _use(self, exposure: float, frames: list[tuple[Frame, Capsules]], parts: list[ExpectedPart]) -> None:
+        seen: list[tuple[str, Seen]] = []
+        for frame, arm in frames:
+            view, movement = self.views[frame.camera], self.movement[frame.camera]
+            answer: Seen = view.process(frame, arm, parts)
+            seen.append((frame.camera, answer))
+            movement.update(frame.depth, view.label)
+            self._watches[frame.camera].moved = movement.moved
+            self._latest[frame.camera] = _Latest(answer.exposure, answer.points, answer.overflow)
+        if exposure > self._map_time:
+            self.map.advance(exposure)
+            self._map_time = exposure
+        # Cameras have clocks and delays of their own: a picture exposed before the map's time is worth less, not more.
+        lag = self._map_time - exposure
+        self.map.clear([(self._voxels[name], answer.free) for name, answer in seen], lag)
+        for _, answer in seen:
+            self.map.occupy(answer.points, self._config.cell_size, lag)
+
+    def _settle(self, arm: Capsules) -> None:
+        """After the pictures of a step: the arm is no person, the people seen last are, small pockets hold nobody."""
+        self.map.exclude_arm(arm.a, arm.b, arm.r)
+        self.map.release()
+        for latest in self._latest.values():
+            self.map.occupy(latest.points, self._config.cell_size)
+        self.map.drop_pockets(arm.a, arm.b, arm.r)
 
     def _observe(self, now: float) -> Observation:
         reference = max(latest.exposure for latest in self._latest.values())

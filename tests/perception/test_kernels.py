@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from perception import kernels, voxels
+from perception import kernels, voxelbits
 from perception.kernels import BACKGROUND, EDGE, PART, PERSON, ROBOT, UNKNOWN
 
+TALL = st.integers(1, 9)
 SIZES = st.tuples(st.integers(2, 19), st.integers(2, 23), st.integers(0, 10**6))
 
 
@@ -60,7 +61,7 @@ def test_free_depth_is_the_least_of_each_block_with_only_narrow_gaps_bridged(siz
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6), st.floats(0.02, 0.6))
+@given(TALL, TALL, st.one_of(TALL, st.integers(60, 140)), st.integers(0, 10**6), st.floats(0.02, 0.6))
 def test_pockets_are_dropped_by_whole_components(nx: int, ny: int, nz: int, seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     shape = (nx, ny, nz)
@@ -74,22 +75,68 @@ def test_pockets_are_dropped_by_whole_components(nx: int, ny: int, nz: int, seed
         inside = labels == component
         if not anchored[inside].any() and np.count_nonzero(thin[inside] == 0) < least:
             expected[inside] = 0
-    most = nx * ny * ((nz + 1) // 2)
-    scratch = np.empty(nx * ny + 1, np.int32), np.empty((most, 5), np.int32), np.empty(most, np.int32)
-    result = possible.copy()
-    cleared = voxels.drop_small_components(result, anchored, thin, least, *scratch)
-    assert np.array_equal(result, expected)
+    result = voxelbits.pack(possible)
+    first, most = np.empty(result.size + 1, np.int32), 32 * result.size
+    scratch = np.empty(most, np.uint64), np.empty(most, np.int32), np.empty(most, np.int32)
+    cleared = voxelbits.drop_small_components(
+        result, voxelbits.pack(anchored), voxelbits.pack(thin), least, first, *scratch
+    )
+    assert np.array_equal(voxelbits.unpack(result, nz), expected)
     assert cleared == possible.sum() - expected.sum()
 
 
 def test_points_outside_the_map_or_not_numbers_mark_nothing() -> None:
-    possible, anchored = np.zeros((3, 3, 3), np.uint8), np.zeros((3, 3, 3), np.uint8)
+    marked = voxelbits.pack(np.zeros((3, 3, 3), np.uint8))
     wild = np.array([[np.nan, 0, 0], [np.inf, 0, 0], [-1e30, 0, 0], [0, 0, 0.31], [0, -1e-4, 0]], np.float32)
-    voxels.occupy(wild, np.zeros(3), 0.1, possible, anchored)
-    assert possible.sum() == anchored.sum() == 0
-    voxels.occupy(np.array([[0.05, 0.15, 0.25]], np.float32), np.zeros(3), 0.1, possible, anchored)
-    assert possible[0, 1, 2] == anchored[0, 1, 2] == 1
-    assert possible.sum() == anchored.sum() == 1
+    voxelbits.occupy(wild, 0.0, np.zeros(3), 0.1, 3, marked)
+    assert not marked.any()
+    voxelbits.occupy(np.array([[0.05, 0.15, 0.25]], np.float32), 0.0, np.zeros(3), 0.1, 3, marked)
+    assert list(zip(*np.nonzero(voxelbits.unpack(marked, 3)), strict=True)) == [(0, 1, 2)]
+    # A cell of 3 cm round a point 1 cm from a face reaches into the next voxel.
+    voxelbits.occupy(np.array([[0.05, 0.05, 0.09]], np.float32), 0.015, np.zeros(3), 0.1, 3, marked)
+    assert voxelbits.unpack(marked, 3)[0, 0].tolist() == [1, 1, 0]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(TALL, TALL, st.one_of(TALL, st.integers(60, 140)), st.integers(0, 10**6), st.floats(0.001, 0.3))
+def test_dilation_and_frontier_agree_with_their_definitions(nx: int, ny: int, nz: int, seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    possible = (rng.random((nx, ny, nz)) < share).astype(np.uint8)
+    bits = voxelbits.pack(possible)
+    assert np.array_equal(voxelbits.unpack(bits, nz), possible)
+    out = np.empty_like(bits)
+    voxelbits.dilate(bits, np.empty_like(bits), out)
+    grown = ndimage.binary_dilation(possible, np.ones((3, 3, 3)))
+    assert np.array_equal(voxelbits.unpack(out, nz), grown)
+    balls = np.zeros((possible.size + 1, 3), np.float32)
+    low, high = np.full(3, 0.15), np.full(3, 0.35)
+    n = voxelbits.frontier(voxelbits.pack(grown), np.zeros(3), 0.1, nz, low, high, 0.9, 0.2, balls)
+    centre = (np.indices(grown.shape).reshape(3, -1).T + 0.5) * 0.1
+    away = np.linalg.norm(np.maximum(0.0, np.maximum(low - centre, centre - high)), axis=1)
+    edge = grown & ~ndimage.binary_erosion(grown, border_value=1)
+    wanted = grown.ravel() & (away <= 0.9 + 1e-9) & (edge.ravel() | (away <= 0.2 + 1e-9))
+    least = grown.ravel() & (away <= 0.9 - 1e-9) & (edge.ravel() | (away <= 0.2 - 1e-9))
+    found = {tuple(c) for c in np.rint(balls[:n] / 0.1 - 0.5).astype(int).tolist()}
+    assert len(found) == n
+    assert {tuple(c) for c in np.rint(centre[least] / 0.1 - 0.5).astype(int).tolist()} <= found
+    assert found <= {tuple(c) for c in np.rint(centre[wanted] / 0.1 - 0.5).astype(int).tolist()}
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10**6))
+def test_a_voxel_is_free_only_if_every_block_of_its_projection_is(rows: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pooled = np.where(rng.random((rows, columns)) < 0.1, 500, 2000).astype(np.uint16)
+    window = np.empty_like(pooled)
+    voxelbits.least_of_window(pooled, np.empty_like(pooled[0]), window)
+    n = 40
+    v, u = np.sort(rng.integers(0, rows, (n, 2))), np.sort(rng.integers(0, columns, (n, 2)))
+    rect = np.concatenate([v, u], 1).astype(np.int16)
+    far = rng.choice([400, 1500, 2500], n).astype(np.uint16)
+    out = np.empty((1, n, 1), np.uint64)
+    voxelbits.seen_free(np.ones((1, n, 1), np.uint64), pooled, window, rect, far, 1, out)
+    for i in range(n):
+        assert bool(out[0, i, 0]) == (pooled[v[i, 0] : v[i, 1] + 1, u[i, 0] : u[i, 1] + 1].min() >= far[i])
 
 
 @pytest.mark.parametrize("valid", [5, 6, 8])

@@ -345,16 +345,19 @@ def test_small_closed_pockets_are_dropped_large_or_anchored_ones_stay(
     workcell: Workcell, config: PerceptionConfig
 ) -> None:
     grid = ClearanceMap(workcell, config)
+    small, large = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.uint8)
+    small[5:7, 20:22, 15:17] = 1
+    large[5:9, 20:24, 15:19] = 1
     grid.confirm_clear()
-    grid.possible[5:7, 20:22, 15:17] = 1
-    grid.occupy(np.zeros((0, 3), np.float32))
-    assert grid.drop_pockets() == 8
-    grid.possible[5:9, 20:24, 15:19] = 1
-    assert grid.drop_pockets() == 0
-    grid.confirm_clear()
-    grid.possible[5:7, 20:22, 15:17] = 1
+    entries = grid.possible
+    grid.possible = entries | small
+    grid.release()
+    assert grid.drop_pockets(*NO_ARM) == 8
+    grid.possible = entries | large
+    assert grid.drop_pockets(*NO_ARM) == 0
+    grid.possible = entries | small
     grid.occupy((grid.lower + (np.array([[7, 20, 15]]) + 0.5) * grid.size).astype(np.float32))
-    assert grid.drop_pockets() == 0
+    assert grid.drop_pockets(*NO_ARM) == 0
 
 
 @pytest.mark.parametrize(("h", "w", "n"), [(0, 4, 0), (2, 2, 7), (2, 2, 9), (-2, -2, 8)])
