@@ -18,6 +18,7 @@ from cell.bus.ports import BusError, Node, Ports
 from cell.bus.relay import Collector, Parcel, Wants, decode, decode_one, encode, wants_of
 from cell.bus.worker import Handler, Worker
 from cell.clock import Clock, SimulatedClock
+from cell.process import warm_up
 
 Build = Callable[[Ports, Clock], Node]
 _STEP, _CLOSE = b"s", b"c"
@@ -33,15 +34,17 @@ class _Opening(msgspec.Struct):
 class HostedNode:
     """Stands for the node on this process's hub. Raises WorkerError from any call if the other process fails."""
 
-    def __init__(self, name: str, hub: Hub, build: Build, together: int = 1, later: int = 1) -> None:
+    def __init__(
+        self, name: str, hub: Hub, build: Build, together: int = 1, later: int = 1, background: bool = False
+    ) -> None:
         """`together`: so many steps are handed over at once; each costs a change of process. `later`: after so many
-        more of these its answer is said."""
+        more of these its answer is said. `background`: it works with what time others leave."""
         self.name = name
         self._later = later
         self._together = together
         self._steps: list[Parcel] = []
         self._hub = hub
-        self._worker = Worker(name, lambda: _serve(name, build))
+        self._worker = Worker(name, lambda: _serve(name, build), background)
         self._worker.send(b"")
         self._collector: Collector | None = None
         self.period = math.nan
@@ -93,6 +96,7 @@ def _serve(name: str, build: Build) -> Handler:
     """In the second process: the node on a hub of its own."""
     hub, clock = Hub(), SimulatedClock()
     node = build(hub.ports(name), clock)
+    warm_up(node)
     wants = wants_of(hub)
     if own := set(wants.publishes) & {*wants.newest, *wants.every}:
         raise BusError(f"{name} reads what it publishes itself ({', '.join(own)}): it cannot be hosted")

@@ -45,7 +45,7 @@ SHOW_EVERY = 0.1
 """Time between two updates of the display, wall s."""
 END_AFTER = 0.5
 """A run goes on so long after its end, s, so that the last events are recorded."""
-HOSTED = {SECOND: (1, 2), RECORDER: (10, 1)}
+HOSTED = {SECOND: (1, 2, False), RECORDER: (10, 2, True)}
 """Nodes that have a process of their own in lock-step runs too: how many steps they get at once, and how many of these
 later they have answered. The second channel's lease comes two periods after its inputs: as long as plain numpy takes
 for a full picture, and its own period."""

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 STEP = 0.02
 """Nominal time between two places of the path that are looked at, s."""
-WINDOW = 600
+WINDOW = 200
 """So many places are worked out at a time; a motion may last for hours."""
 AT_ONCE = 4000
 """So many pairs are measured in one go."""
@@ -47,7 +47,9 @@ class Sweep:
         return self._a[part], self._b[part], self._half[part], way - way[0]
 
     def _work_out(self, first: int, last: int) -> None:
-        self._begin, self._end = max(0, first - 5), max(last + 2, first + WINDOW)
+        # Beyond the end the arm stays: places there are worked out only as far as somebody asks.
+        whole = math.ceil(self.course.duration / STEP) + 2
+        self._begin, self._end = max(0, first - 5), max(last + 2, min(first + WINDOW, whole))
         at: Array = np.arange(self._begin, self._end, dtype=np.float64) * STEP
         a, b, _ = self._arm.capsules(self.course.positions(at), self.held)
         if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -60,7 +60,7 @@ class SurfaceSource:
         """Frames on their way: time of delivery, number, exposure, and the points unless they are spread apart."""
         spread = _Spread(self.options)
         self._spread = spread
-        self._worker = Worker("surface", lambda: spread.serve) if self.options.apart else None
+        self._worker = Worker("surface", lambda: spread.serve, background=True) if self.options.apart else None
 
     def connect(self, now: float) -> None:
         """Idempotent."""
