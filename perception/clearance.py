@@ -1,14 +1,15 @@
-"""Where a person could be without being seen: a voxel map that starts full and is swept clean by looking.
+"""Where a person could be without being seen: voxel sets that start full and are swept clean by looking.
 
 possible(t + dt) = (grow(possible(t), v dt) minus seen free) plus seen occupied plus entries.
 
-Growth is a distance, not a step a frame: `travel` adds up v dt, and each time it reaches a voxel's edge the map is
-dilated once and `travel` falls by that edge. Between two dilations every possible voxel stands for itself and for all
-that can be reached from it within `travel`. So the promise kept after each call is: whoever was not seen is, with
-every part of the body, within `travel` of a possible voxel. A voxel seen free may therefore only be cleared if nobody
-can have left it for a neighbour that is not possible itself (`voxelbits.sweep`). Which neighbours those can be, each
-camera's exact set tells: its last set grown by the travel since, rounded up, less what is seen free. Such a set grows
-too fast where nobody looks, but it leaves no doubt of less than a voxel behind; people are in both.
+A set of voxels is exact at one moment only, the exposure of the picture that made it; a set kept up to date by whole
+voxels either grows too fast or leaves a doubt of less than a voxel that a sweep would then have to reckon with. So the
+map is a handful of *covers*, each a set of voxels with its own time, and each promises: whoever is in the volume at
+that time and was not seen is inside it with every part of the body. At any other time people are inside the cover grown
+by the travel between the two, rounded up - and so inside the intersection of all covers grown to that time. A picture
+makes a new cover: this intersection less what it shows free, without any further reasoning about neighbours. Every
+camera keeps the cover of its last picture, so rounding up costs at most a voxel a picture; one more cover, which moves
+on only when the travel is a whole number of voxels, sees to it that nothing grows faster than `growth_speed`.
 docs/perception/unknown-space.md argues it.
 """
 
@@ -26,13 +27,12 @@ from perception import voxelbits
 from perception.background import Background, box_transforms
 from perception.config import PerceptionConfig
 from perception.contract import CameraInfo
+from perception.view import Capsules
 from robots.workcell import Workcell
 
-ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-MOST_LAG = 3
-"""A picture older than the map by more than this many voxels of travel clears nothing."""
+Bits = NDArray[np.uint64]
 MOST_STEPS = 8
-"""The exact set of a camera that has been silent for more voxels of travel is worth nothing."""
+"""A cover that is farther away in time than this many voxels of travel says nothing worth its growth."""
 SLAB = 20_000
 """Voxels projected at a time: a fine map of a large cell would otherwise need a gigabyte."""
 
@@ -40,31 +40,29 @@ SLAB = 20_000
 class VoxelView(NamedTuple):
     """How one camera sees the voxels (flat index)."""
 
-    number: int
-    """Of the camera in the map, from 0."""
+    camera: str
     rect: NDArray[np.int16]
     """(n, 4) bounds of the projection in 4x4-pooled pixels: v0, v1, u0, u1, inclusive."""
     far_mm: NDArray[np.uint16]
     window: NDArray[np.uint16]
     """Scratch for the least free depth of 4x4 of these."""
-    visible: NDArray[np.uint64]
+    visible: Bits
     """Bits (see `perception.voxelbits`) of voxels wholly inside the picture and not behind a static surface."""
 
 
 @dataclasses.dataclass
-class _Exact:
-    """Where people could be at the time of a camera's last picture, with nothing added for travel (bits)."""
+class _Cover:
+    """At `time`, everybody who was not seen is inside `bits`."""
 
-    bits: NDArray[np.uint64]
+    bits: Bits
     time: float
+    cameras: frozenset[str]
 
 
 class ClearanceMap:
-    """The map of one cell. Not thread safe; `advance`, `clear` and `occupy` are called in time order."""
+    """The map of one cell. Not thread safe. Pictures may be given in any order of time, the usual one costs least."""
 
-    def __init__(self, workcell: Workcell, config: PerceptionConfig, guarded: bool = True) -> None:
-        """guarded: a voxel seen free stays while somebody may have left it for a neighbour since the last dilation."""
-        self._guarded = guarded
+    def __init__(self, workcell: Workcell, config: PerceptionConfig) -> None:
         self._config = config
         self.size = config.voxel
         self.lower = np.asarray(workcell.person_volume[0], float)
@@ -73,31 +71,42 @@ class ClearanceMap:
             raise ValueError("person_volume: the upper corner must lie beyond the lower one by at least one voxel")
         shape = tuple(math.ceil(e / self.size - 1e-9) for e in extent)
         self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
-        solid = self._solid(workcell)
+        solid, cramped = self._solid(workcell)
+        self._cramped = voxelbits.pack(cramped)
         self.passable = voxelbits.pack(1 - solid)
         self._entry = voxelbits.pack(self._entries(workcell, solid))
-        self._possible = self.passable.copy()
-        self._anchored, self._thin, self._free, self._near, self._query, self._a, self._b = (
-            np.zeros_like(self._possible) for _ in range(7)
+        self._anchored, self._thin, self._query, self._free, self._scratch = (
+            np.zeros_like(self.passable) for _ in range(5)
         )
-        most = 32 * self._possible.size
-        self._first = np.zeros(self._possible.size + 1, np.int32)
+        most = 32 * self.passable.size
+        self._first = np.zeros(self.passable.size + 1, np.int32)
         self._runs = np.zeros(most, np.uint64)
         self._parent, self._room = np.zeros(most, np.int32), np.zeros(most, np.int32)
-        self._exact: list[_Exact] = []
-        self._time = -math.inf
-        self.travel = 0.0
+        self._steady = _Cover(self.passable.copy(), -math.inf, frozenset())
+        self._covers: list[_Cover] = []
+        self._seen: dict[str, tuple[Bits, float]] = {}
+
+    @property
+    def _newest(self) -> _Cover:
+        return max(self._covers, key=lambda cover: cover.time, default=self._steady)
+
+    @property
+    def time(self) -> float:
+        """Exposure of the newest picture, s, at which `possible` and `balls` hold; -inf before the first."""
+        return self._newest.time
 
     @property
     def possible(self) -> NDArray[np.uint8]:
-        """A copy of the map, shape `shape`, 1 where a person could be."""
-        return voxelbits.unpack(self._possible, self.shape[2])
+        """A copy of the map at `time`, shape `shape`, 1 where a person could be."""
+        return voxelbits.unpack(self._newest.bits, self.shape[2])
 
     @possible.setter
     def possible(self, voxels: NDArray[np.uint8]) -> None:
-        self._possible[:] = voxelbits.pack(voxels) & self.passable
-        for exact in self._exact:
-            exact.time = -math.inf
+        self._restart(voxelbits.pack(voxels) & self.passable)
+
+    def _restart(self, bits: Bits) -> None:
+        self._steady = _Cover(bits.copy(), self.time, frozenset())
+        self._covers = []
 
     @property
     def solid(self) -> NDArray[np.uint8]:
@@ -108,17 +117,20 @@ class ClearanceMap:
         index = np.indices(self.shape).reshape(3, -1).T
         return np.asarray(self.lower + (index + 0.5) * self.size)
 
-    def _solid(self, workcell: Workcell) -> NDArray[np.uint8]:
-        """Voxels with all of their volume inside one fixture or below the floor: in any other a limb finds room."""
+    def _solid(self, workcell: Workcell) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Voxels with all of their volume inside one fixture or below the floor (in any other a limb finds room), and
+        those whose centre is (they are no room for a torso)."""
         centres = self._centres()
-        solid = centres[:, 2] + 0.5 * self.size <= workcell.floor + 1e-9
+        below = centres[:, 2] - workcell.floor
+        whole, middle = below + 0.5 * self.size <= 1e-9, below < 0.0
         boxes = [f for f in workcell.fixtures if f.solid]
         T, half = box_transforms(boxes)
         for i in range(len(boxes)):
-            local = centres @ T[i, :3, :3].T + T[i, :3, 3]
+            local = np.abs(centres @ T[i, :3, :3].T + T[i, :3, 3])
             corner = 0.5 * self.size * np.abs(T[i, :3, :3]).sum(1)
-            solid |= np.all(np.abs(local) + corner <= half[i] + 1e-9, axis=1)
-        return solid.reshape(self.shape).astype(np.uint8)
+            whole |= np.all(local + corner <= half[i] + 1e-9, axis=1)
+            middle |= np.all(local <= half[i] + 1e-9, axis=1)
+        return whole.reshape(self.shape).astype(np.uint8), middle.reshape(self.shape).astype(np.uint8)
 
     def _entries(self, workcell: Workcell, solid: NDArray[np.uint8]) -> NDArray[np.uint8]:
         entry = np.zeros(self.shape, np.uint8)
@@ -138,12 +150,7 @@ class ClearanceMap:
         rect, far, visible = (np.concatenate([p[k] for p in parts]) for k in range(3))
         k = camera.intrinsics
         window = np.zeros(((k.height + 3) // 4, (k.width + 3) // 4), np.uint16)
-        return VoxelView(self.add_camera(), rect, far, window, voxelbits.pack(visible.reshape(self.shape)))
-
-    def add_camera(self) -> int:
-        """Make room for one more camera; return its number."""
-        self._exact.append(_Exact(self.passable.copy(), -math.inf))
-        return len(self._exact) - 1
+        return VoxelView(camera.name, rect, far, window, voxelbits.pack(visible.reshape(self.shape)))
 
     def _project(
         self, centres: NDArray[np.float64], camera: CameraInfo, background: Background
@@ -173,144 +180,131 @@ class ClearanceMap:
 
     def confirm_clear(self) -> None:
         """A person vouches that nobody is in the cell: only the entries stay possible."""
-        self._possible[:] = self._entry
-        for exact in self._exact:
-            exact.bits[:], exact.time = self._entry, self._time
-
-    def advance(self, now: float) -> None:
-        """Grow the map to `now`, s. A step back in time is an error; a first call only sets the clock."""
-        if not math.isfinite(now) or now < self._time - 1e-9:
-            raise ValueError(f"clearance map cannot go from {self._time} s to {now} s")
-        if math.isfinite(self._time):
-            self.travel += self._config.growth_speed * max(0.0, now - self._time)
-        self._time = max(now, self._time)
-        steps = 0
-        while self.travel >= self.size:
-            self.travel -= self.size
-            if steps < sum(self.shape):
-                self._grow(self._possible, 1, self._possible)
-                self._possible &= self.passable
-            steps += 1
-        self._possible |= self._entry
-
-    def _grow(self, bits: NDArray[np.uint64], steps: int, out: NDArray[np.uint64]) -> None:
-        """out: `bits` dilated `steps` times; may be `bits` itself."""
-        if out is not bits:
-            out[:] = bits
-        for _ in range(steps):
-            voxelbits.dilate(out, self._a, self._b)
-            out[:] = self._b
+        self._restart(self._entry)
 
     def _voxels_of(self, lag: float) -> int:
-        """Voxels a person passes in `lag` s, rounded up; very many if that is no number of seconds."""
-        if not 0.0 <= lag < 10.0:
+        """Voxels a person passes in |lag| s, rounded up; very many if that is no small number of seconds."""
+        if not -10.0 < lag < 10.0:
             return 10**9
-        return math.ceil(self._config.growth_speed * lag / self.size - 1e-9)
+        return math.ceil(self._config.growth_speed * abs(lag) / self.size - 1e-9)
 
-    def clear(self, seen: Sequence[tuple[VoxelView, NDArray[np.uint16]]], lag: float = 0.0) -> None:
-        """Clear what cameras saw free at one moment, `lag` s before the map's time.
+    def _grow(self, bits: Bits, steps: int, out: Bits) -> None:
+        """out: `bits` grown by `steps` voxels as far as people can pass; may be `bits` itself."""
+        voxelbits.grow(bits, self.passable, min(steps, sum(self.shape)), self._scratch, out)
 
-        seen: view and free depth (mm, of 4x4 pixels) of each. What was seen free some time ago is still free only
-        where nobody has come in from the sides since.
-        """
-        steps = self._voxels_of(lag)
-        if steps > MOST_LAG:
-            return
-        self._grow(self._possible, steps + 1, self._near)
-        self._free[:] = 0
+    def reachable(self, at: float) -> Bits:
+        """Where people could be at `at`, s, by all that was seen before or after. Raises ValueError for nan or inf."""
+        if not math.isfinite(at):
+            raise ValueError(f"clearance map: {at} s is no time of a picture")
+        out = self.passable.copy()
+        for cover in (self._steady, *self._covers):
+            # Before the first picture there is no time: what was said of the cell holds when it comes.
+            steps = self._voxels_of(at - cover.time) if math.isfinite(cover.time) else 0
+            # The steady cover is always asked: after a silence of all cameras there is no other.
+            if steps <= MOST_STEPS or cover is self._steady:
+                self._grow(cover.bits, steps, self._query)
+                out &= self._query
+        out |= self._entry
+        return out
+
+    def look(
+        self, at: float, seen: Sequence[tuple[VoxelView, NDArray[np.uint16]]], arm: Capsules | None = None
+    ) -> None:
+        """Clear what cameras saw free at `at`, s. seen: view and free depth (mm, of 4x4 pixels) of each; arm: the link
+        capsules then, for nobody is in a voxel whose centre is inside a link. Raises ValueError for nan or
+        inf."""
+        bits = self.reachable(at)
         for view, pooled in seen:
-            np.bitwise_and(self._near, view.visible, out=self._query)
-            self._query &= ~self._free
+            np.bitwise_and(bits, view.visible, out=self._query)
             voxelbits.least_of_window(pooled, np.empty_like(pooled[0]), view.window)
-            voxelbits.seen_free(self._query, pooled, view.window, view.rect, view.far_mm, self.shape[2], self._a)
-            self._free |= self._a
-        self.sweep([view.number for view, _ in seen], self._free, steps)
+            voxelbits.seen_free(self._query, pooled, view.window, view.rect, view.far_mm, self.shape[2], self._free)
+            bits &= ~self._free
+        if arm is not None:
+            self._free[:] = 0
+            voxelbits.near_capsules(bits, self.lower, self.size, self.shape[2], arm.a, arm.b, arm.r, 0.0, self._free)
+            bits &= ~self._free
+        self._keep(bits, at, [view.camera for view, _ in seen])
 
-    def sweep(self, cameras: Sequence[int], free: NDArray[np.uint64], steps: int = 0) -> None:
-        """Clear the voxels (bits) that `cameras` together saw free `steps` voxels of travel before the map's time."""
-        if steps:
-            # People may have come in through an entry since, from where no map is.
-            np.bitwise_and(self.passable, ~free | self._entry, out=self._query)
-            self._grow(self._query, steps, self._query)
-            free = ~self._query & self.passable
-        if not self._guarded:
-            self._possible &= ~free | self._entry
+    def sweep(self, at: float, cameras: Sequence[str], free: Bits) -> None:
+        """As `look`, with the voxels (bits) that `cameras` together saw free."""
+        self._keep(self.reachable(at) & ~free, at, cameras)
+
+    def _keep(self, bits: Bits, at: float, cameras: Sequence[str]) -> None:
+        bits |= self._entry
+        if self._steady.time == -math.inf:
+            self._steady.time = at
+        for old in self._covers:
+            old.cameras -= set(cameras)
+            if old.time > at:
+                # A late picture also tells where nobody can be now who was in the volume then.
+                steps = self._voxels_of(at - old.time)
+                if steps <= MOST_STEPS:
+                    self._grow(bits, steps, self._query)
+                    old.bits &= self._query | self._entry
+        latest = self.time
+        # What another camera saw later must not be lost with this picture: the newest cover stays.
+        self._covers = [old for old in self._covers if old.cameras or old.time == latest > at]
+        self._covers.append(_Cover(bits, at, frozenset(cameras)))
+        self._advance()
+
+    def _advance(self) -> None:
+        """Move the steady cover on by the whole voxels of travel up to the newest picture."""
+        per_voxel = self.size / self._config.growth_speed
+        steps = math.floor((self.time - self._steady.time) / per_voxel + 1e-9)
+        if steps <= 0:
             return
-        self._grow(self._possible, 1, self._near)
-        left = self._near & self.passable
-        for number, exact in enumerate(self._exact):
-            k = self._voxels_of(self._time - exact.time)
-            if k <= MOST_STEPS:
-                self._grow(exact.bits, k, self._query)
-                self._query |= self._entry
-            else:
-                self._query[:] = ALL
-            self._query &= self._near
-            self._query &= self.passable
-            if number in cameras:
-                self._query &= ~free
-                self._query |= self._entry
-                exact.bits[:] = self._query
-                exact.time = self._time
-            left &= self._query
-        voxelbits.sweep(self._possible, self.passable & ~left, self.passable, self._query, self._a, self._b)
-        self._possible |= self._entry
+        when = self._steady.time + steps * per_voxel
+        self._grow(self._steady.bits, steps, self._steady.bits)
+        self._steady.time = when
+        self._steady.bits = self.reachable(when)
 
-    def occupy(self, cloud: NDArray[np.float32], cell: float = 0.0, lag: float = 0.0) -> None:
-        """Mark what cells of edge `cell` round points (n, 3), seen `lag` s before the map's time, can have reached.
+    def occupy(self, cloud: NDArray[np.float32], cell: float = 0.0, at: float = math.nan, camera: str = "") -> None:
+        """Mark what cells of edge `cell` round points (n, 3) meet that `camera` saw at `at`, s (the map's time if nan).
 
-        People spread from there, and until `release` a pocket that holds a mark is no pocket that can be dropped.
+        People spread from there, and a pocket that holds one of the last marks of any camera is none to be dropped.
         """
-        self._query[:] = 0
-        voxelbits.occupy(cloud, 0.5 * cell, self.lower, self.size, self.shape[2], self._query)
-        self._grow(self._query, min(self._voxels_of(lag), sum(self.shape)), self._query)
-        self._query &= self.passable
-        self._possible |= self._query
-        self._anchored |= self._query
-        for exact in self._exact:
-            exact.bits |= self._query
+        at = self.time if math.isnan(at) else at
+        marks = np.zeros_like(self.passable)
+        voxelbits.occupy(cloud, 0.5 * cell, self.lower, self.size, self.shape[2], marks)
+        marks &= self.passable
+        self._seen[camera] = marks, at
+        for cover in (self._steady, *self._covers):
+            self._grow(marks, self._voxels_of(at - cover.time), self._query)
+            cover.bits |= self._query
 
-    def release(self) -> None:
-        """Forget where people were seen; the map itself keeps them."""
+    def drop_pockets(self, arm: Capsules) -> int:
+        """Clear closed pockets too small to hold a person from the newest cover; return the voxels cleared.
+
+        The layer round the arm and voxels that are half wall hold no torso and do not count as room.
+        """
+        bits = self._newest.bits
         self._anchored[:] = self._entry
-
-    def drop_pockets(self, a: NDArray[np.float64], b: NDArray[np.float64], r: NDArray[np.float64]) -> int:
-        """Clear closed pockets too small to hold a person; return the voxels cleared.
-
-        a, b, r: link capsules; the layer round the arm holds no torso and does not count as room.
-        """
+        for marks, at in self._seen.values():
+            # Who was seen a voxel of travel ago is in a neighbour of the mark, which is the same pocket.
+            self._grow(marks, max(0, min(self._voxels_of(self.time - at), MOST_STEPS) - 1), self._query)
+            self._anchored |= self._query
+            bits |= marks
         least = int(self._config.least_person_volume / self.size**3)
-        self._thin[:] = 0
+        self._thin[:] = self._cramped
         voxelbits.near_capsules(
-            self._possible, self.lower, self.size, self.shape[2], a, b, r, self._config.arm_layer, self._thin
+            bits, self.lower, self.size, self.shape[2], arm.a, arm.b, arm.r, self._config.arm_layer, self._thin
         )
         return int(
             voxelbits.drop_small_components(
-                self._possible, self._anchored, self._thin, least, self._first, self._runs, self._parent, self._room
+                bits, self._anchored, self._thin, least, self._first, self._runs, self._parent, self._room
             )
         )
-
-    def exclude_arm(self, a: NDArray[np.float64], b: NDArray[np.float64], r: NDArray[np.float64]) -> None:
-        """Clear voxels whose centre is inside the arm as it is at the map's time."""
-        self._thin[:] = 0
-        voxelbits.near_capsules(self._possible, self.lower, self.size, self.shape[2], a, b, r, 0.0, self._thin)
-        self._thin &= ~self._entry
-        self._possible &= ~self._thin
-        for exact in self._exact:
-            # Where the arm is now, a person may have been when the other camera looked.
-            if exact.time == self._time:
-                exact.bits &= ~self._thin
 
     def balls(self, box: tuple[NDArray[np.float64], NDArray[np.float64]], out: NDArray[np.float32]) -> int:
         """Write centres of possible voxels that matter to an arm within `box`; return their number (may overflow)."""
         return int(
             voxelbits.frontier(
-                self._possible, self.lower, self.size, self.shape[2], box[0], box[1], self._config.interest,
+                self._newest.bits, self.lower, self.size, self.shape[2], box[0], box[1], self._config.interest,
                 2.0 * self.size, out,
             )
         )  # fmt: skip
 
     @property
     def ball_radius(self) -> float:
-        """Radius that makes a voxel's ball cover all travel since the last dilation, m."""
-        return 0.5 * math.sqrt(3.0) * self.size + self.travel
+        """Radius that makes a ball about its centre cover a voxel, m; it holds at `time`."""
+        return 0.5 * math.sqrt(3.0) * self.size

@@ -44,12 +44,11 @@ class CameraFusion:
         self._watches = {c.name: CameraWatch(c, config) for c in cameras}
         lower, upper = (np.asarray(corner, float) for corner in workcell.person_volume)
         self.movement = {c.name: MovementWatch(c, self.views[c.name].background, lower, upper) for c in cameras}
-        # With the guard, what a passer-by leaves beside the arm where the cameras' views only touch is never swept.
-        self.map = ClearanceMap(workcell, config, guarded=False)
+        self.map = ClearanceMap(workcell, config)
+        self._workcell = workcell
         self._voxels: dict[str, VoxelView] = {c.name: self.map.view(c, self.views[c.name].background) for c in cameras}
         self.history = ArmHistory(model)
         self._latest: dict[str, _Latest] = {}
-        self._map_time = -math.inf
         self._overflow = False
         self._balls = np.zeros((config.max_balls, 3), np.float32)
         self._tracker = Tracker()
@@ -59,19 +58,17 @@ class CameraFusion:
 
     def warm_up(self) -> None:
         """Load the compiled kernels with an empty picture; nothing of it stays."""
+        spare = ClearanceMap(self._workcell, self._config)
         for view in self.views.values():
             info = view.info.intrinsics
             blank = np.full((info.height, info.width), 900, np.uint16)
             arm = Capsules(np.zeros((1, 3)), np.ones((1, 3)), np.ones(1))
             seen = view.process(Frame(view.info.name, 0, 0.0, blank), arm, [])
             self.movement[view.info.name].warm_up()
-            spare = self.map.possible
-            self.map.clear([(self._voxels[view.info.name], np.zeros_like(seen.free))])
-            self.map.occupy(seen.points)
-            self.map.drop_pockets(arm.a, arm.b, arm.r)
-            self.map.exclude_arm(arm.a, arm.b, arm.r)
-            self.map.balls((arm.a[0], arm.b[0]), self._balls)
-            self.map.possible = spare
+            spare.look(0.0, [(self._voxels[view.info.name], np.zeros_like(seen.free))], arm)
+            spare.occupy(seen.points, self._config.cell_size)
+            spare.drop_pockets(arm)
+            spare.balls((arm.a[0], arm.b[0]), self._balls)
 
     def confirm_clear(self) -> None:
         """A person vouches that nobody is in the unseen part of the cell."""
@@ -95,7 +92,7 @@ class CameraFusion:
         # Cameras exposed at the same moment sweep the map together: nobody passes from one's view into another's.
         for exposure, together in itertools.groupby(used, key=lambda pair: pair[0].exposure):
             self._use(exposure, list(together), parts)
-        self._settle(used[-1][1])
+        self.map.drop_pockets(used[-1][1])
         return self._observe(now)
 
     def _use(self, exposure: float, frames: list[tuple[Frame, Capsules]], parts: list[ExpectedPart]) -> None:
@@ -107,22 +104,9 @@ class CameraFusion:
             movement.update(frame.depth, view.label)
             self._watches[frame.camera].moved = movement.moved
             self._latest[frame.camera] = _Latest(answer.exposure, answer.points, answer.overflow)
-        if exposure > self._map_time:
-            self.map.advance(exposure)
-            self._map_time = exposure
-        # Cameras have clocks and delays of their own: a picture exposed before the map's time is worth less, not more.
-        lag = self._map_time - exposure
-        self.map.clear([(self._voxels[name], answer.free) for name, answer in seen], lag)
-        for _, answer in seen:
-            self.map.occupy(answer.points, self._config.cell_size, lag)
-
-    def _settle(self, arm: Capsules) -> None:
-        """After the pictures of a step: the arm is no person, the people seen last are, small pockets hold nobody."""
-        self.map.exclude_arm(arm.a, arm.b, arm.r)
-        self.map.release()
-        for latest in self._latest.values():
-            self.map.occupy(latest.points, self._config.cell_size)
-        self.map.drop_pockets(arm.a, arm.b, arm.r)
+        self.map.look(exposure, [(self._voxels[name], answer.free) for name, answer in seen], frames[0][1])
+        for name, answer in seen:
+            self.map.occupy(answer.points, self._config.cell_size, exposure, name)
 
     def _observe(self, now: float) -> Observation:
         reference = max(latest.exposure for latest in self._latest.values())
@@ -156,7 +140,7 @@ class CameraFusion:
             return np.zeros((0, 4), np.float32), True
         box = np.minimum(arm.a, arm.b).min(0), np.maximum(arm.a, arm.b).max(0)
         count = self.map.balls(box, self._balls)
-        grown = self.map.ball_radius + self._config.growth_speed * max(0.0, reference - self._map_time)
+        grown = self.map.ball_radius + self._config.growth_speed * max(0.0, reference - self.map.time)
         kept = self._balls[: min(count, len(self._balls))]
         return _balls(kept, grown), count > len(self._balls)
 

@@ -53,30 +53,39 @@ def popcount(x: np.uint64) -> int:
 
 
 @njit(cache=True, nogil=True)
-def dilate(bits: U64, scratch: U64, out: U64) -> None:
-    """out: `bits` grown by one voxel in all 26 directions; may set bits above the highest voxel. out is not bits."""
+def grow(bits: U64, passable: U64, steps: int, scratch: U64, out: U64) -> None:
+    """out: `bits` grown `steps` times by one voxel in all 26 directions, each time less what is not `passable`.
+
+    Only the results are masked: a person passes a corner by less than a voxel, so the way round it must not be blocked.
+    out may be `bits`; scratch: of the same shape.
+    """
     words, nx, ny = bits.shape
-    for w in range(words):
-        for i in range(nx):
-            for j in range(ny):
-                here = bits[w, i, j]
-                scratch[w, i, j] = here | (here << ONE) | (here >> ONE)
-            if w > 0:
+    if steps <= 0:
+        out[:, :, :] = bits
+    line = np.empty(ny, np.uint64)
+    for step in range(steps):
+        source = bits if step == 0 else out
+        for w in range(words):
+            for i in range(nx):
                 for j in range(ny):
-                    scratch[w, i, j] |= bits[w - 1, i, j] >> TOP
-            if w < words - 1:
+                    here = source[w, i, j]
+                    line[j] = here | (here << ONE) | (here >> ONE)
+                if w > 0:
+                    for j in range(ny):
+                        line[j] |= source[w - 1, i, j] >> TOP
+                if w < words - 1:
+                    for j in range(ny):
+                        line[j] |= source[w + 1, i, j] << TOP
+                for j in range(1, ny - 1):
+                    scratch[w, i, j] = line[j - 1] | line[j] | line[j + 1]
+                scratch[w, i, 0] = line[0] | line[min(1, ny - 1)]
+                scratch[w, i, ny - 1] = line[ny - 1] | line[max(0, ny - 2)]
+        for w in range(words):
+            for i in range(nx):
+                before, after = max(0, i - 1), min(nx - 1, i + 1)
                 for j in range(ny):
-                    scratch[w, i, j] |= bits[w + 1, i, j] << TOP
-        for i in range(nx):
-            for j in range(1, ny - 1):
-                out[w, i, j] = scratch[w, i, j - 1] | scratch[w, i, j] | scratch[w, i, j + 1]
-            out[w, i, 0] = scratch[w, i, 0] | scratch[w, i, min(1, ny - 1)]
-            out[w, i, ny - 1] = scratch[w, i, ny - 1] | scratch[w, i, max(0, ny - 2)]
-        for i in range(nx):
-            before, after = max(0, i - 1), min(nx - 1, i + 1)
-            for j in range(ny):
-                scratch[w, i, j] = out[w, before, j] | out[w, i, j] | out[w, after, j]
-    out[:, :, :] = scratch
+                    near = scratch[w, before, j] | scratch[w, i, j] | scratch[w, after, j]
+                    out[w, i, j] = near & passable[w, i, j]
 
 
 @njit(cache=True, nogil=True)
@@ -136,27 +145,6 @@ def _free_over(pooled: U16, window: U16, rect: NDArray[np.int16], n: int, far: n
             if window[min(v, v1 - 3), min(u, u1 - 3)] < far:
                 return False
     return True
-
-
-@njit(cache=True, nogil=True)
-def sweep(possible: U64, free: U64, passable: U64, hidden: U64, scratch: U64, near: U64) -> None:
-    """Take from `possible`, in place, the voxels of `free` that stand for nobody beside them either.
-
-    A voxel of the map also stands for people who have left it since the map was last dilated; they are in one of its
-    26 neighbours. If one of these is neither free now nor possible itself, the voxel stays: a person who steps from it
-    into a voxel that was swept before would otherwise be lost. passable: where a person can be at all; hidden,
-    scratch, near: of the same shape, overwritten.
-    """
-    words, nx, ny = possible.shape
-    for w in range(words):
-        for i in range(nx):
-            for j in range(ny):
-                hidden[w, i, j] = passable[w, i, j] & ~(free[w, i, j] | possible[w, i, j])
-    dilate(hidden, scratch, near)
-    for w in range(words):
-        for i in range(nx):
-            for j in range(ny):
-                possible[w, i, j] &= ~free[w, i, j] | near[w, i, j]
 
 
 @njit(cache=True, nogil=True)

@@ -84,17 +84,12 @@ def clearance_ms(size: float, count: int = 60) -> dict[str, float]:
     grid.confirm_clear()
     for n in range(count + 20):
         marks = [("", time.thread_time())]
-        grid.advance(n * PERIOD)
-        marks.append(("grow", time.thread_time()))
-        grid.clear([(projected[k], seen[n % 5][k][1]) for k in range(2)])
-        marks.append(("clear", time.thread_time()))
-        grid.exclude_arm(ARM.a, ARM.b, ARM.r)
-        marks.append(("arm", time.thread_time()))
-        grid.release()
+        grid.look(n * PERIOD, [(projected[k], seen[n % 5][k][1]) for k in range(2)], ARM)
+        marks.append(("grow, clear", time.thread_time()))
         for k in range(2):
-            grid.occupy(seen[n % 5][k][0], config.cell_size)
+            grid.occupy(seen[n % 5][k][0], config.cell_size, n * PERIOD, infos[k].name)
         marks.append(("people", time.thread_time()))
-        grid.drop_pockets(ARM.a, ARM.b, ARM.r)
+        grid.drop_pockets(ARM)
         marks.append(("pockets", time.thread_time()))
         grid.balls(box, out)
         marks.append(("balls", time.thread_time()))

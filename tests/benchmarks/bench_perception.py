@@ -111,8 +111,8 @@ def stages(recorded: Recorded, fusion: CameraFusion) -> list[tuple[str, float]]:
                 view._free, view._bridged, view._pooled,
             ),
             "whole view": functools.partial(view.process, frame, arm, []),
-            "map cleared": functools.partial(fusion.map.clear, [(fusion._voxels[frame.camera], view._pooled)]),
-            "pockets dropped": functools.partial(fusion.map.drop_pockets, arm.a, arm.b, arm.r),
+            "map cleared": functools.partial(fusion.map.look, frame.exposure, [(fusion._voxels[frame.camera], view._pooled)]),
+            "pockets dropped": functools.partial(fusion.map.drop_pockets, arm),
         }  # fmt: skip
         kernels.classify(
             view._depth, pixels, b.ray_x, b.ray_y, view._T, arm.a, arm.b, arm.r, c.robot_margin, noise, c.sigmas,

@@ -105,9 +105,16 @@ def test_dilation_and_frontier_agree_with_their_definitions(nx: int, ny: int, nz
     bits = voxelbits.pack(possible)
     assert np.array_equal(voxelbits.unpack(bits, nz), possible)
     out = np.empty_like(bits)
-    voxelbits.dilate(bits, np.empty_like(bits), out)
+    passable = rng.random((nx, ny, nz)) < 0.9
+    expected = possible.astype(bool)
+    for steps in range(4):
+        voxelbits.grow(bits, voxelbits.pack(passable), steps, np.empty_like(bits), out)
+        assert np.array_equal(voxelbits.unpack(out, nz), expected)
+        expected = ndimage.binary_dilation(expected, np.ones((3, 3, 3))) & passable
+    again = bits.copy()
+    voxelbits.grow(again, voxelbits.pack(passable), 3, np.empty_like(bits), again)
+    assert np.array_equal(again, out)
     grown = ndimage.binary_dilation(possible, np.ones((3, 3, 3)))
-    assert np.array_equal(voxelbits.unpack(out, nz), grown)
     balls = np.zeros((possible.size + 1, 3), np.float32)
     low, high = np.full(3, 0.15), np.full(3, 0.35)
     n = voxelbits.frontier(voxelbits.pack(grown), np.zeros(3), 0.1, nz, low, high, 0.9, 0.2, balls)
