@@ -44,8 +44,12 @@ class VoxelView(NamedTuple):
     rect: NDArray[np.int16]
     """(n, 4) bounds of the projection in 4x4-pooled pixels: v0, v1, u0, u1, inclusive."""
     far_mm: NDArray[np.uint16]
-    window: NDArray[np.uint16]
-    """Scratch for the least free depth of 4x4 of these."""
+    group_rect: NDArray[np.int16]
+    group_far: NDArray[np.uint16]
+    """The same of four voxels above each other, see `voxelbits.seen_free`."""
+    least: NDArray[np.uint16]
+    greatest: NDArray[np.uint16]
+    """Scratch for the extremes of the free depth of 4x4 of these."""
     visible: Bits
     """Bits (see `perception.voxelbits`) of voxels wholly inside the picture and not behind a static surface."""
 
@@ -149,8 +153,27 @@ class ClearanceMap:
         parts = [self._project(centres[n : n + SLAB], camera, background) for n in range(0, len(centres), SLAB)]
         rect, far, visible = (np.concatenate([p[k] for p in parts]) for k in range(3))
         k = camera.intrinsics
-        window = np.zeros(((k.height + 3) // 4, (k.width + 3) // 4), np.uint16)
-        return VoxelView(camera.name, rect, far, window, voxelbits.pack(visible.reshape(self.shape)))
+        least, greatest = (np.zeros(((k.height + 3) // 4, (k.width + 3) // 4), np.uint16) for _ in range(2))
+        bits = voxelbits.pack(visible.reshape(self.shape))
+        return VoxelView(camera.name, rect, far, *self._groups(rect, far, visible), least, greatest, bits)
+
+    def _groups(
+        self, rect: NDArray[np.int16], far: NDArray[np.uint16], visible: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+        """What is visible of four voxels above each other: bounds (m, 4), least and greatest far side (m, 2)."""
+        nx, ny, nz = self.shape
+        room = ((0, 0), (0, 0), (0, 64 * self.passable.shape[0] - nz))
+        seen = np.pad(visible.reshape(self.shape), room).reshape(-1, 4)
+        low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+
+        def merged(values: NDArray[np.integer], least: bool, neutral: int) -> NDArray[np.integer]:
+            groups = np.where(seen, np.pad(values.reshape(self.shape), room).reshape(-1, 4), neutral)
+            best = groups.min(1) if least else groups.max(1)
+            return np.where(seen.any(1), best, 0)
+
+        bounds = [merged(rect[:, c], c in (0, 2), high if c in (0, 2) else low) for c in range(4)]
+        sides = [merged(far, True, 65535), merged(far, False, 0)]
+        return np.stack(bounds, 1).astype(np.int16), np.stack(sides, 1).astype(np.uint16)
 
     def _project(
         self, centres: NDArray[np.float64], camera: CameraInfo, background: Background
@@ -216,8 +239,11 @@ class ClearanceMap:
         bits = self.reachable(at)
         for view, pooled in seen:
             np.bitwise_and(bits, view.visible, out=self._query)
-            voxelbits.least_of_window(pooled, np.empty_like(pooled[0]), view.window)
-            voxelbits.seen_free(self._query, pooled, view.window, view.rect, view.far_mm, self.shape[2], self._free)
+            voxelbits.extremes_of_window(pooled, view.least, view.greatest)
+            voxelbits.seen_free(
+                self._query, pooled, view.least, view.greatest, view.rect, view.far_mm, view.group_rect,
+                view.group_far, self.shape[2], self._free,
+            )  # fmt: skip
             bits &= ~self._free
         if arm is not None:
             self._free[:] = 0

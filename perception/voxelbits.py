@@ -16,6 +16,7 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
+I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 
@@ -24,6 +25,7 @@ ZERO, ONE, TOP = np.uint64(0), np.uint64(1), np.uint64(63)
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _M1, _M2 = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333)
 _M4, _H8 = np.uint64(0x0F0F0F0F0F0F0F0F), np.uint64(0x0101010101010101)
+_NIBBLE = np.uint64(15)
 _S2, _S4, _S56 = np.uint64(2), np.uint64(4), np.uint64(56)
 
 
@@ -89,28 +91,38 @@ def grow(bits: U64, passable: U64, steps: int, scratch: U64, out: U64) -> None:
 
 
 @njit(cache=True, nogil=True)
-def least_of_window(pooled: U16, line: U16, out: U16) -> None:
-    """out[v, u]: least of the 4x4 entries of `pooled` from (v, u) on, as far as there are so many. line: scratch."""
+def extremes_of_window(pooled: U16, least: U16, greatest: U16) -> None:
+    """Least and greatest of the 4x4 entries of `pooled` from (v, u) on, as far as there are so many."""
     rows, columns = pooled.shape
+    low, high = np.empty(columns, np.uint16), np.empty(columns, np.uint16)
     for v in range(rows):
-        line[:] = pooled[v]
+        low[:] = pooled[v]
+        high[:] = pooled[v]
         for y in range(v + 1, min(v + 4, rows)):
             for u in range(columns):
-                line[u] = min(line[u], pooled[y, u])
+                low[u] = min(low[u], pooled[y, u])
+                high[u] = max(high[u], pooled[y, u])
         for u in range(columns - 3):
-            out[v, u] = min(min(line[u], line[u + 1]), min(line[u + 2], line[u + 3]))
+            least[v, u] = min(min(low[u], low[u + 1]), min(low[u + 2], low[u + 3]))
+            greatest[v, u] = max(max(high[u], high[u + 1]), max(high[u + 2], high[u + 3]))
         for u in range(max(0, columns - 3), columns):
-            out[v, u] = line[u]
+            least[v, u], greatest[v, u] = low[u], high[u]
             for x in range(u + 1, columns):
-                out[v, u] = min(out[v, u], line[x])
+                least[v, u] = min(least[v, u], low[x])
+                greatest[v, u] = max(greatest[v, u], high[x])
 
 
 @njit(cache=True, nogil=True)
-def seen_free(query: U64, pooled: U16, window: U16, rect: NDArray[np.int16], far_mm: U16, nz: int, out: U64) -> None:
+def seen_free(
+    query: U64, pooled: U16, least: U16, greatest: U16, rect: I16, far_mm: U16, group_rect: I16, group_far: U16,
+    nz: int, out: U64,
+) -> None:  # fmt: skip
     """out: the voxels of `query` whose whole projection is known to be free up to their far side.
 
-    query: only voxels the camera can see. rect: (nx ny nz, 4) pooled pixel bounds v0, v1, u0, u1 (inclusive);
-    far_mm: (nx ny nz,); pooled: free depth of blocks of pixels, mm; window: as `least_of_window` makes it.
+    query: only voxels the camera can see. pooled: free depth of blocks of pixels, mm; least, greatest: as
+    `extremes_of_window` makes them. rect: (nx ny nz, 4) pooled pixel bounds v0, v1, u0, u1 (inclusive); far_mm:
+    (nx ny nz,). group_rect: the same of all that is visible of four voxels above each other, (16 words nx ny, 4);
+    group_far: (16 words nx ny, 2) least and greatest far side of those. Most groups are free or hidden as a whole.
     """
     words, nx, ny = query.shape
     for w in range(words):
@@ -118,18 +130,38 @@ def seen_free(query: U64, pooled: U16, window: U16, rect: NDArray[np.int16], far
             for j in range(ny):
                 rest = query[w, i, j]
                 free = ZERO
-                first = (i * ny + j) * nz + 64 * w
+                column = (i * ny + j) * words + w
                 while rest != ZERO:
-                    low = rest & (~rest + ONE)
-                    rest ^= low
-                    n = first + popcount(low - ONE)
-                    if _free_over(pooled, window, rect, n, far_mm[n]):
-                        free |= low
+                    nibble = (popcount((rest & (~rest + ONE)) - ONE)) >> 2
+                    four = rest & (_NIBBLE << np.uint64(4 * nibble))
+                    rest ^= four
+                    g = 16 * column + nibble
+                    if _hidden(greatest, group_rect, g, group_far[g, 0]):
+                        continue
+                    if _free_over(pooled, least, group_rect, g, group_far[g, 1]):
+                        free |= four
+                        continue
+                    while four != ZERO:
+                        low = four & (~four + ONE)
+                        four ^= low
+                        n = (i * ny + j) * nz + 64 * w + popcount(low - ONE)
+                        if _free_over(pooled, least, rect, n, far_mm[n]):
+                            free |= low
                 out[w, i, j] = free
 
 
 @njit(cache=True, nogil=True)
-def _free_over(pooled: U16, window: U16, rect: NDArray[np.int16], n: int, far: np.uint16) -> bool:
+def _hidden(greatest: U16, rect: I16, n: int, far: np.uint16) -> bool:
+    """Whether no block of pixels of a rectangle, and none a little beside it, is free as far as `far`."""
+    for v in range(int(rect[n, 0]), int(rect[n, 1]) + 1, 4):
+        for u in range(int(rect[n, 2]), int(rect[n, 3]) + 1, 4):
+            if greatest[v, u] >= far:
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _free_over(pooled: U16, window: U16, rect: I16, n: int, far: np.uint16) -> bool:
     v0, v1, u0, u1 = int(rect[n, 0]), int(rect[n, 1]), int(rect[n, 2]), int(rect[n, 3])
     if pooled[v0, u0] < far:
         return False

@@ -111,7 +111,9 @@ def stages(recorded: Recorded, fusion: CameraFusion) -> list[tuple[str, float]]:
                 view._free, view._bridged, view._pooled,
             ),
             "whole view": functools.partial(view.process, frame, arm, []),
-            "map cleared": functools.partial(fusion.map.look, frame.exposure, [(fusion._voxels[frame.camera], view._pooled)]),
+            "map cleared": functools.partial(
+                fusion.map.look, frame.exposure, [(fusion._voxels[frame.camera], view._pooled)]
+            ),
             "pockets dropped": functools.partial(fusion.map.drop_pockets, arm),
         }  # fmt: skip
         kernels.classify(

@@ -240,3 +240,22 @@ def test_an_arm_in_the_view_of_one_camera_stops_no_cell_with_two(workcell: Workc
     away = balls[:, :3] - np.clip(balls[:, :3], [0.0, 0.0, 0.1], [0.0, 0.0, 0.7])
     assert observation.seen == 0
     assert float((np.linalg.norm(away, axis=1) - balls[:, 3] - 0.1).min()) > 1.2
+
+
+def test_groups_of_four_voxels_hold_the_bounds_of_those_that_are_visible(workcell: Workcell) -> None:
+    fusion = CameraFusion([camera_info("a")], workcell, PerceptionConfig(), OneLink())
+    grid, view = fusion.map, fusion._voxels["a"]
+    visible = voxelbits.unpack(view.visible, grid.shape[2])
+    nx, ny, nz = grid.shape
+    rect, far = view.rect.reshape(nx, ny, nz, 4), view.far_mm.reshape(nx, ny, nz)
+    groups, sides = view.group_rect.reshape(nx, ny, -1, 4), view.group_far.reshape(nx, ny, -1, 2)
+    some = 0
+    for i, j, g in np.argwhere(np.ones((nx, ny, (nz + 3) // 4))):
+        here = slice(4 * g, 4 * g + 4)
+        seen = visible[i, j, here].astype(bool)
+        if seen.any():
+            low, high = rect[i, j, here][seen].min(0), rect[i, j, here][seen].max(0)
+            assert groups[i, j, g].tolist() == [low[0], high[1], low[2], high[3]]
+            assert sides[i, j, g].tolist() == [far[i, j, here][seen].min(), far[i, j, here][seen].max()]
+            some += 1
+    assert some > 100

@@ -134,16 +134,28 @@ def test_dilation_and_frontier_agree_with_their_definitions(nx: int, ny: int, nz
 def test_a_voxel_is_free_only_if_every_block_of_its_projection_is(rows: int, columns: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pooled = np.where(rng.random((rows, columns)) < 0.1, 500, 2000).astype(np.uint16)
-    window = np.empty_like(pooled)
-    voxelbits.least_of_window(pooled, np.empty_like(pooled[0]), window)
-    n = 40
+    least, greatest = np.empty_like(pooled), np.empty_like(pooled)
+    voxelbits.extremes_of_window(pooled, least, greatest)
+    columns_of_voxels, nz = 12, 7
+    n = columns_of_voxels * nz
     v, u = np.sort(rng.integers(0, rows, (n, 2))), np.sort(rng.integers(0, columns, (n, 2)))
     rect = np.concatenate([v, u], 1).astype(np.int16)
-    far = rng.choice([400, 1500, 2500], n).astype(np.uint16)
-    out = np.empty((1, n, 1), np.uint64)
-    voxelbits.seen_free(np.ones((1, n, 1), np.uint64), pooled, window, rect, far, 1, out)
+    far = rng.choice([400, 1500, 2500], n, p=[0.2, 0.75, 0.05]).astype(np.uint16)
+    group_rect = np.zeros((16 * columns_of_voxels, 4), np.int16)
+    group_far = np.zeros((16 * columns_of_voxels, 2), np.uint16)
+    for i in range(columns_of_voxels):
+        for g, here in enumerate((slice(i * nz, i * nz + 4), slice(i * nz + 4, i * nz + nz))):
+            some = rect[here]
+            group_rect[16 * i + g] = some[:, 0].min(), some[:, 1].max(), some[:, 2].min(), some[:, 3].max()
+            group_far[16 * i + g] = far[here].min(), far[here].max()
+    query = rng.random((1, columns_of_voxels, nz)) < 0.8
+    bits = voxelbits.pack(query)
+    out = np.empty_like(bits)
+    voxelbits.seen_free(bits, pooled, least, greatest, rect, far, group_rect, group_far, nz, out)
+    found = voxelbits.unpack(out, nz).ravel()
     for i in range(n):
-        assert bool(out[0, i, 0]) == (pooled[v[i, 0] : v[i, 1] + 1, u[i, 0] : u[i, 1] + 1].min() >= far[i])
+        free = pooled[v[i, 0] : v[i, 1] + 1, u[i, 0] : u[i, 1] + 1].min() >= far[i]
+        assert found[i] == (free and query.ravel()[i])
 
 
 @pytest.mark.parametrize("valid", [5, 6, 8])
