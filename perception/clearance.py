@@ -161,8 +161,7 @@ class ClearanceMap:
         self, rect: NDArray[np.int16], far: NDArray[np.uint16], visible: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
         """What is visible of four voxels above each other: bounds (m, 4), least and greatest far side (m, 2)."""
-        nx, ny, nz = self.shape
-        room = ((0, 0), (0, 0), (0, 64 * self.passable.shape[0] - nz))
+        room = ((0, 0), (0, 0), (0, 64 * self.passable.shape[0] - self.shape[2]))
         seen = np.pad(visible.reshape(self.shape), room).reshape(-1, 4)
         low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
 
