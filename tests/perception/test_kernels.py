@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from perception import kernels, voxelbits
+from perception import pixels as first
 from perception.kernels import BACKGROUND, EDGE, PART, PERSON, ROBOT, UNKNOWN
 
 TALL = st.integers(1, 9)
@@ -38,12 +39,10 @@ def test_free_depth_is_the_least_of_each_block_with_only_narrow_gaps_bridged(siz
     label = label.astype(np.uint8)
     depth[label == UNKNOWN] = 0
     margin, noise, sigmas, width = 12.0, 0.002, 4.0, 8000.0
-    pooled = np.zeros(((rows + 3) // 4, (columns + 3) // 4), np.uint16)
+    pooled = np.full(((rows + 3) // 4, (columns + 3) // 4), kernels.FREE_ALL)
     v, u = np.nonzero(label != BACKGROUND)
     pixels = (v << 16 | u).astype(np.int32)
-    kernels.free_depth(
-        depth, pixels, label, margin, noise, sigmas, width, np.empty_like(depth), np.empty_like(depth), pooled
-    )
+    kernels.free_depth(depth, pixels, label, margin, noise, sigmas, width, np.empty_like(depth), pooled)
     z = depth.astype(float)
     unknown = (label == UNKNOWN) | (label == EDGE)
     free = np.maximum(0.0, z - margin - sigmas * noise * z * z / 1000.0)
@@ -167,12 +166,12 @@ def test_a_hole_is_filled_only_among_six_valid_neighbours_and_with_the_nearest(v
         depth[v, u] = 0
     depth[1, 1] = 1500
     filled, label, pixels = np.empty_like(depth), np.empty((5, 5), np.uint8), np.empty(25, np.int32)
-    found = kernels.candidates(depth, np.full((5, 5), 1800, np.uint16), filled, label, pixels)
+    found = first.candidates(depth, np.full((5, 5), 1800, np.uint16), filled, label, pixels)
     assert [(p >> 16, p & 0xFFFF) for p in pixels[:found]] == list(zip(*np.nonzero(label != BACKGROUND), strict=True))
     assert filled[2, 2] == (1500 if valid >= 6 else 0)
     assert label[2, 2] == (PERSON if valid >= 6 else UNKNOWN)
     assert label[1, 1] == PERSON
     assert label[0, 0] == BACKGROUND
     depth[0, 0] = 0
-    kernels.candidates(depth, np.full((5, 5), 1800, np.uint16), filled, label, pixels)
+    first.candidates(depth, np.full((5, 5), 1800, np.uint16), filled, label, pixels)
     assert label[0, 0] == UNKNOWN, "a hole at the rim has too few neighbours"
