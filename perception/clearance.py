@@ -41,12 +41,10 @@ class VoxelView(NamedTuple):
     """How one camera sees the voxels (flat index)."""
 
     camera: str
-    rect: NDArray[np.int16]
-    """(n, 4) bounds of the projection in 4x4-pooled pixels: v0, v1, u0, u1, inclusive."""
-    far_mm: NDArray[np.uint16]
-    group_rect: NDArray[np.int16]
-    group_far: NDArray[np.uint16]
-    """The same of four voxels above each other, see `voxelbits.seen_free`."""
+    box: NDArray[np.uint16]
+    """(n, 5) bounds of the projection in 4x4-pooled pixels, v0, v1, u0, u1, inclusive, and far side in mm."""
+    group: NDArray[np.uint16]
+    """(m, 6) the same of four voxels above each other, see `voxelbits.seen_free`."""
     least: NDArray[np.uint16]
     greatest: NDArray[np.uint16]
     """Scratch for the extremes of the free depth of 4x4 of these."""
@@ -151,33 +149,29 @@ class ClearanceMap:
         """Project every voxel into a camera, once."""
         centres = self._centres()
         parts = [self._project(centres[n : n + SLAB], camera, background) for n in range(0, len(centres), SLAB)]
-        rect, far, visible = (np.concatenate([p[k] for p in parts]) for k in range(3))
+        box, visible = (np.concatenate([p[k] for p in parts]) for k in range(2))
         k = camera.intrinsics
         least, greatest = (np.zeros(((k.height + 3) // 4, (k.width + 3) // 4), np.uint16) for _ in range(2))
         bits = voxelbits.pack(visible.reshape(self.shape))
-        return VoxelView(camera.name, rect, far, *self._groups(rect, far, visible), least, greatest, bits)
+        return VoxelView(camera.name, box, self._groups(box, visible), least, greatest, bits)
 
-    def _groups(
-        self, rect: NDArray[np.int16], far: NDArray[np.uint16], visible: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
-        """What is visible of four voxels above each other: bounds (m, 4), least and greatest far side (m, 2)."""
+    def _groups(self, box: NDArray[np.uint16], visible: NDArray[np.bool_]) -> NDArray[np.uint16]:
+        """What is visible of four voxels above each other: (m, 6) bounds, greatest and least far side."""
         room = ((0, 0), (0, 0), (0, 64 * self.passable.shape[0] - self.shape[2]))
         seen = np.pad(visible.reshape(self.shape), room).reshape(-1, 4)
-        low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
 
-        def merged(values: NDArray[np.integer], least: bool, neutral: int) -> NDArray[np.integer]:
-            groups = np.where(seen, np.pad(values.reshape(self.shape), room).reshape(-1, 4), neutral)
-            best = groups.min(1) if least else groups.max(1)
-            return np.where(seen.any(1), best, 0)
+        def merged(column: int, least: bool) -> NDArray[np.uint16]:
+            groups = np.pad(box[:, column].reshape(self.shape), room).reshape(-1, 4)
+            best = np.where(seen, groups, 65535).min(1) if least else np.where(seen, groups, 0).max(1)
+            return np.where(seen.any(1), best, 0).astype(np.uint16)
 
-        bounds = [merged(rect[:, c], c in (0, 2), high if c in (0, 2) else low) for c in range(4)]
-        sides = [merged(far, True, 65535), merged(far, False, 0)]
-        return np.stack(bounds, 1).astype(np.int16), np.stack(sides, 1).astype(np.uint16)
+        columns = ((0, True), (1, False), (2, True), (3, False), (4, False), (4, True))
+        return np.stack([merged(column, least) for column, least in columns], 1)
 
     def _project(
         self, centres: NDArray[np.float64], camera: CameraInfo, background: Background
-    ) -> tuple[NDArray[np.int16], NDArray[np.uint16], NDArray[np.bool_]]:
-        """Bounds in pooled pixels (n, 4), depth of the far side in mm (n,), visibility (n,) of (n, 3) voxels."""
+    ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+        """Bounds in pooled pixels and depth of the far side in mm (n, 5), and visibility (n,), of (n, 3) voxels."""
         T = np.linalg.inv(np.asarray(camera.T_base_camera, float).reshape(4, 4))
         k = camera.intrinsics
         corners = np.stack(np.meshgrid(*([(-0.5, 0.5)] * 3), indexing="ij"), -1).reshape(8, 3) * self.size
@@ -197,8 +191,9 @@ class ClearanceMap:
         open_to_view = background.depth[vc, uc] >= middle[:, 2] - 0.5 * self.size
         far = z.max(1)
         visible = inside & open_to_view & (far < camera.depth_max)
-        rect = np.where(visible[:, None], np.stack([v0, v1, u0, u1], 1), 0).astype(np.int64) >> 2
-        return rect.astype(np.int16), np.where(visible, np.ceil(far * 1000.0), 0).astype(np.uint16), visible
+        pooled = np.stack([v0, v1, u0, u1], 1) // 4
+        box = np.concatenate([pooled, np.ceil(far * 1000.0)[:, None]], 1)
+        return np.where(visible[:, None], box, 0).astype(np.uint16), visible
 
     def confirm_clear(self) -> None:
         """A person vouches that nobody is in the cell: only the entries stay possible."""
@@ -240,9 +235,8 @@ class ClearanceMap:
             np.bitwise_and(bits, view.visible, out=self._query)
             voxelbits.extremes_of_window(pooled, view.least, view.greatest)
             voxelbits.seen_free(
-                self._query, pooled, view.least, view.greatest, view.rect, view.far_mm, view.group_rect,
-                view.group_far, self.shape[2], self._free,
-            )  # fmt: skip
+                self._query, pooled, view.least, view.greatest, view.box, view.group, self.shape[2], self._free
+            )
             bits &= ~self._free
         if arm is not None:
             self._free[:] = 0

@@ -16,7 +16,6 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
-I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 
@@ -114,15 +113,14 @@ def extremes_of_window(pooled: U16, least: U16, greatest: U16) -> None:
 
 @njit(cache=True, nogil=True)
 def seen_free(
-    query: U64, pooled: U16, least: U16, greatest: U16, rect: I16, far_mm: U16, group_rect: I16, group_far: U16,
-    nz: int, out: U64,
+    query: U64, pooled: U16, least: U16, greatest: U16, box: U16, group: U16, nz: int, out: U64
 ) -> None:  # fmt: skip
     """out: the voxels of `query` whose whole projection is known to be free up to their far side.
 
     query: only voxels the camera can see. pooled: free depth of blocks of pixels, mm; least, greatest: as
-    `extremes_of_window` makes them. rect: (nx ny nz, 4) pooled pixel bounds v0, v1, u0, u1 (inclusive); far_mm:
-    (nx ny nz,). group_rect: the same of all that is visible of four voxels above each other, (16 words nx ny, 4);
-    group_far: (16 words nx ny, 2) least and greatest far side of those. Most groups are free or hidden as a whole.
+    `extremes_of_window` makes them. box: (nx ny nz, 5) pooled pixel bounds v0, v1, u0, u1 (inclusive) and far side,
+    mm. group: (16 words nx ny, 6) the same of all that is visible of four voxels above each other, with the greatest
+    and, last, the least far side. Most groups are free or hidden as a whole.
     """
     words, nx, ny = query.shape
     for w in range(words):
@@ -136,36 +134,42 @@ def seen_free(
                     four = rest & (_NIBBLE << np.uint64(4 * nibble))
                     rest ^= four
                     g = 16 * column + nibble
-                    if _hidden(greatest, group_rect, g, group_far[g, 0]):
+                    if _hidden(greatest, group[g]):
                         continue
-                    if _free_over(pooled, least, group_rect, g, group_far[g, 1]):
+                    if _free_over(pooled, least, group[g]):
                         free |= four
                         continue
                     while four != ZERO:
                         low = four & (~four + ONE)
                         four ^= low
                         n = (i * ny + j) * nz + 64 * w + popcount(low - ONE)
-                        if _free_over(pooled, least, rect, n, far_mm[n]):
+                        if _free_over(pooled, least, box[n]):
                             free |= low
                 out[w, i, j] = free
 
 
 @njit(cache=True, nogil=True)
-def _hidden(greatest: U16, rect: I16, n: int, far: np.uint16) -> bool:
-    """Whether no block of pixels of a rectangle, and none a little beside it, is free as far as `far`."""
-    for v in range(int(rect[n, 0]), int(rect[n, 1]) + 1, 4):
-        for u in range(int(rect[n, 2]), int(rect[n, 3]) + 1, 4):
+def _hidden(greatest: U16, group: U16) -> bool:
+    """Whether no block of pixels of a rectangle, and none a little beside it, is free as far as the least far side."""
+    v0, v1, u0, u1 = np.intp(group[0]), np.intp(group[1]), np.intp(group[2]), np.intp(group[3])
+    far = group[5]
+    for v in range(v0, v1 + 1, 4):
+        for u in range(u0, u1 + 1, 4):
             if greatest[v, u] >= far:
                 return False
     return True
 
 
 @njit(cache=True, nogil=True)
-def _free_over(pooled: U16, window: U16, rect: I16, n: int, far: np.uint16) -> bool:
-    v0, v1, u0, u1 = int(rect[n, 0]), int(rect[n, 1]), int(rect[n, 2]), int(rect[n, 3])
+def _free_over(pooled: U16, least: U16, box: U16) -> bool:
+    """Whether all blocks of pixels of a rectangle are free as far as its far side."""
+    v0, v1, u0, u1 = np.intp(box[0]), np.intp(box[1]), np.intp(box[2]), np.intp(box[3])
+    far = box[4]
     if pooled[v0, u0] < far:
         return False
     if v1 - v0 < 3 or u1 - u0 < 3:
+        if v1 - v0 < 4 and u1 - u0 < 4 and least[v0, u0] >= far:
+            return True
         for v in range(v0, v1 + 1):
             for u in range(u0, u1 + 1):
                 if pooled[v, u] < far:
@@ -174,7 +178,8 @@ def _free_over(pooled: U16, window: U16, rect: I16, n: int, far: np.uint16) -> b
     # Windows side by side, the last ones pushed back to end with the rectangle.
     for v in range(v0, v1 + 1, 4):
         for u in range(u0, u1 + 1, 4):
-            if window[min(v, v1 - 3), min(u, u1 - 3)] < far:
+            y, x = v if v < v1 - 3 else v1 - 3, u if u < u1 - 3 else u1 - 3
+            if least[y, x] < far:
                 return False
     return True
 

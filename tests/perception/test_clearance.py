@@ -247,15 +247,13 @@ def test_groups_of_four_voxels_hold_the_bounds_of_those_that_are_visible(workcel
     grid, view = fusion.map, fusion._voxels["a"]
     visible = voxelbits.unpack(view.visible, grid.shape[2])
     nx, ny, nz = grid.shape
-    rect, far = view.rect.reshape(nx, ny, nz, 4), view.far_mm.reshape(nx, ny, nz)
-    groups, sides = view.group_rect.reshape(nx, ny, -1, 4), view.group_far.reshape(nx, ny, -1, 2)
+    box, groups = view.box.reshape(nx, ny, nz, 5), view.group.reshape(nx, ny, -1, 6)
     some = 0
     for i, j, g in np.argwhere(np.ones((nx, ny, (nz + 3) // 4))):
         here = slice(4 * g, 4 * g + 4)
         seen = visible[i, j, here].astype(bool)
         if seen.any():
-            low, high = rect[i, j, here][seen].min(0), rect[i, j, here][seen].max(0)
-            assert groups[i, j, g].tolist() == [low[0], high[1], low[2], high[3]]
-            assert sides[i, j, g].tolist() == [far[i, j, here][seen].min(), far[i, j, here][seen].max()]
+            low, high = box[i, j, here][seen].min(0), box[i, j, here][seen].max(0)
+            assert groups[i, j, g].tolist() == [low[0], high[1], low[2], high[3], high[4], low[4]]
             some += 1
     assert some > 100

@@ -138,19 +138,17 @@ def test_a_voxel_is_free_only_if_every_block_of_its_projection_is(rows: int, col
     columns_of_voxels, nz = 12, 7
     n = columns_of_voxels * nz
     v, u = np.sort(rng.integers(0, rows, (n, 2))), np.sort(rng.integers(0, columns, (n, 2)))
-    rect = np.concatenate([v, u], 1).astype(np.int16)
-    far = rng.choice([400, 1500, 2500], n, p=[0.2, 0.75, 0.05]).astype(np.uint16)
-    group_rect = np.zeros((16 * columns_of_voxels, 4), np.int16)
-    group_far = np.zeros((16 * columns_of_voxels, 2), np.uint16)
+    far = rng.choice([400, 1500, 2500], n, p=[0.2, 0.75, 0.05])
+    box = np.concatenate([v, u, far[:, None]], 1).astype(np.uint16)
+    group = np.zeros((16 * columns_of_voxels, 6), np.uint16)
     for i in range(columns_of_voxels):
         for g, here in enumerate((slice(i * nz, i * nz + 4), slice(i * nz + 4, i * nz + nz))):
-            some = rect[here]
-            group_rect[16 * i + g] = some[:, 0].min(), some[:, 1].max(), some[:, 2].min(), some[:, 3].max()
-            group_far[16 * i + g] = far[here].min(), far[here].max()
+            low, high = box[here].min(0), box[here].max(0)
+            group[16 * i + g] = low[0], high[1], low[2], high[3], high[4], low[4]
     query = rng.random((1, columns_of_voxels, nz)) < 0.8
     bits = voxelbits.pack(query)
     out = np.empty_like(bits)
-    voxelbits.seen_free(bits, pooled, least, greatest, rect, far, group_rect, group_far, nz, out)
+    voxelbits.seen_free(bits, pooled, least, greatest, box, group, nz, out)
     found = voxelbits.unpack(out, nz).ravel()
     for i in range(n):
         free = pooled[v[i, 0] : v[i, 1] + 1, u[i, 0] : u[i, 1] + 1].min() >= far[i]
