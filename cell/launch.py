@@ -29,6 +29,7 @@ from cell.options import RunOptions
 from cell.process import preload, run_node
 from cell.referee import RefereeView
 from cell.session import (
+    LEDGER,
     OPERATOR,
     RECORDER,
     RUN_PREFIX,
@@ -45,7 +46,7 @@ SHOW_EVERY = 0.1
 """Time between two updates of the display, wall s."""
 END_AFTER = 0.5
 """A run goes on so long after its end, s, so that the last events are recorded."""
-HOSTED = {SECOND: (1, 2, False), RECORDER: (10, 2, True)}
+HOSTED = {SECOND: (1, 2, False), RECORDER: (10, 2, True), LEDGER: (1, 1, False)}
 """Nodes that have a process of their own in lock-step runs too: how many steps they get at once, and how many of these
 later they have answered. The second channel's lease comes two periods after its inputs: as long as plain numpy takes
 for a full picture, and its own period."""

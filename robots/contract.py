@@ -6,6 +6,7 @@ Layers of this contract, from the drives upwards:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -252,13 +253,19 @@ class SpeedLease(msgspec.Struct, frozen=True):
 
 
 class DriverError(Exception):
-    """A driver fault with a stable code, cause and remedy."""
+    """A driver fault with a stable code, cause and remedy, and what it consists of."""
 
-    def __init__(self, code: str, cause: str, remedy: str) -> None:
+    def __init__(self, code: str, cause: str, remedy: str, parts: Sequence[DriverError] = ()) -> None:
+        """`parts`: everything that failed, where more than one thing did, as in `connect`."""
         super().__init__(f"{code}: {cause}. {remedy}")
         self.code = code
         self.cause = cause
         self.remedy = remedy
+        self.parts = tuple(parts)
+
+    def tree(self, indent: str = "") -> str:
+        """All of it, a line for each failure, its parts indented below it."""
+        return "\n".join([f"{indent}{self}", *(part.tree(indent + "  ") for part in self.parts)])
 
 
 class DriverInfo(msgspec.Struct, frozen=True):
@@ -276,6 +283,14 @@ class DriverInfo(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     verified_on_hardware: bool = False
+    commands: tuple[str, ...] = ("joint_position",)
+    """How the drives are commanded: `joint_position`, `joint_velocity`."""
+    brakes: bool = False
+    """The vendor's controller has holding brakes that close when the drives are switched off."""
+    vendor_safety: tuple[str, ...] = ()
+    """States of the vendor's own safety controller that are shown here and cleared only there."""
+    manual_devices: bool = False
+    """Mode switch and three-position enabling device are read from the vendor's controller."""
 
 
 class DriverState(msgspec.Struct, frozen=True):
@@ -317,7 +332,7 @@ class Driver(Protocol):
     info: DriverInfo
 
     def connect(self, now: float) -> None:
-        """Idempotent. Raises DriverError with everything that is missing."""
+        """Idempotent. Raises DriverError whose `parts` name everything that is missing, not only the first."""
         ...
 
     def state(self, now: float) -> DriverState | None:

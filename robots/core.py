@@ -154,7 +154,7 @@ class RobotCore:
     def _take_driver(self, now: float, inputs: Inputs, out: Outputs) -> None:
         if inputs.driver_error:
             self.latch("driver_fault", inputs.driver_error, out)
-        for finding in self.watch.take(inputs.driver, now):
+        for finding in self.watch.take(inputs.driver, now, inputs.unreached):
             self.latch(finding.code, finding.detail, out)
         if self.q is None and self.watch.fresh:
             self.q = self.watch.q.copy()

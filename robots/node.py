@@ -59,6 +59,7 @@ class RobotNode:
         self._service = ports.responder(service(robot), REQUESTS)
         self._connected = False
         self._next_connect = -1e18
+        self._unreached = ""
         self._last: float | None = None
         self.published: RobotState | None = None
         """The last state that was sent."""
@@ -79,6 +80,7 @@ class RobotNode:
             [(issuer, lease.body) for issuer, lease in ((i, s.take()) for i, s in self._leases) if lease is not None],
             jog.body if isinstance(jog, Envelope) else None,
             self._service.requests(),
+            self._unreached,
         )
         out = self.core.step(now, inputs)
         self._drive(now, out)
@@ -89,10 +91,20 @@ class RobotNode:
             if not self._connected and now >= self._next_connect:
                 self._next_connect = now + RECONNECT
                 self.driver.connect(now)
-                self._connected = True
+                self._connected, self._unreached = True, ""
             return (self.driver.state(now) if self._connected else None), ""
         except DriverError as error:
-            return None, str(error) if self._connected else ""
+            if self._connected:
+                return None, str(error)
+            self._say_why(error, now)
+            return None, ""
+
+    def _say_why(self, error: DriverError, now: float) -> None:
+        """What keeps the drives from being reached: once, and again whenever it is something else."""
+        tree = error.tree()
+        if tree != self._unreached:
+            self._unreached = tree
+            self._events.emit("robot.unreached", now, code=error.code, text=tree)
 
     def _drive(self, now: float, out: Outputs) -> None:
         """Hand the commands to the driver; whatever it raises is reported and counts as a fault at the next tick."""

@@ -28,6 +28,8 @@ class Inputs(NamedTuple):
     """With the issuer whose topic each came on."""
     jog: Jog | None = None
     requests: Sequence[Incoming] = ()
+    unreached: str = ""
+    """Why the driver could not connect to the drives, or empty."""
 
 
 @dataclass

@@ -77,13 +77,13 @@ class DriverWatch:
         self._low = (model.q_lower - LIMIT_TOLERANCE).tolist()
         self._high = (model.q_upper + LIMIT_TOLERANCE).tolist()
 
-    def take(self, state: DriverState | None, now: float) -> list[Finding]:
-        """Take what the driver returned this tick; return what is wrong with it."""
+    def take(self, state: DriverState | None, now: float, unreached: str = "") -> list[Finding]:
+        """Take what the driver returned this tick, or why it reaches nobody; return what is wrong with it."""
         if self._started is None:
             self._started = now
         self.fresh = False
         if state is None:
-            return self._missing(now, "no state")
+            return self._missing(now, unreached or "no state")
         why = self._invalid(state, now)
         if why:
             return [Finding("driver_invalid", why)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from cell.bus.ports import Ports
 from robots.contract import DriverError, DriverInfo, DriverState, Setpoint
+from robots.drivers.checks import check_grip, check_output, check_setpoint
 from sim.config import Strict
 from sim.contract import TOPIC_DRIVE_COMMAND, TOPIC_DRIVE_STATE, DriveCommand, DriveState
 
@@ -78,28 +78,21 @@ class TwinDriver:
 
     def send(self, setpoint: Setpoint) -> Setpoint:
         """Raises DriverError (`setpoint_invalid`) for a setpoint that is not finite or of another length."""
-        if len(setpoint.q) != self.info.dof or len(setpoint.dq) != self.info.dof:
-            raise DriverError("setpoint_invalid", f"setpoint has not {self.info.dof} joints", "Report this defect.")
-        if not math.isfinite(sum(setpoint.q) + sum(setpoint.dq) + setpoint.t):
-            raise DriverError("setpoint_invalid", "setpoint is not finite", "Report this defect.")
+        check_setpoint(setpoint, self.info)
         self._command = msgspec.structs.replace(self._command, setpoint=setpoint)
         self._now = max(self._now, setpoint.t)
         self._publish()
         return setpoint
 
     def grip(self, width: float, force: float) -> None:
-        if not (math.isfinite(width) and math.isfinite(force) and width >= 0.0 and force >= 0.0):
-            raise DriverError("grip_invalid", f"grip width {width} m, force {force} N", "Report this defect.")
+        check_grip(width, force)
         self._command = msgspec.structs.replace(
             self._command, gripper_width=width, gripper_force=force, gripper_seq=self._command.gripper_seq + 1
         )
         self._publish()
 
     def set_output(self, name: str, value: bool) -> None:
-        if name not in self.info.outputs:
-            raise DriverError(
-                "no_such_output", f"the twin has no output {name}", f"It has {', '.join(self.info.outputs)}."
-            )
+        check_output(name, self.info)
         self._command = msgspec.structs.replace(self._command, outputs={**self._command.outputs, name: value})
         self._publish()
 

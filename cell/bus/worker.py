@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import select
 import signal
+import socket
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -18,6 +19,8 @@ from multiprocessing.connection import Connection
 Handler = Callable[[bytes], bytes]
 PATIENCE = 60.0
 """An answer that takes longer never comes, s."""
+BUFFER = 1 << 20
+"""What a pipe holds before its sender waits for the reader, where the system permits it, bytes."""
 _OK, _FAILED = b"+", b"!"
 
 
@@ -36,6 +39,8 @@ class Worker:
         self.failed = False
         """An error was raised: no more answers come."""
         here, there = multiprocessing.Pipe()
+        for end in (here, there):
+            _widen(end)
         self._pipe: Connection = here
         context = multiprocessing.get_context("fork")
         self._process = context.Process(target=_serve, args=(here, there, begin, background), name=name, daemon=True)
@@ -93,6 +98,11 @@ class Worker:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+
+def _widen(end: Connection) -> None:
+    with socket.socket(fileno=os.dup(end.fileno())) as pipe:
+        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
 
 
 def _serve(other_end: Connection, pipe: Connection, begin: Callable[[], Handler], background: bool) -> None:

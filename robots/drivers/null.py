@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from robots.contract import DriverError, DriverInfo, DriverState, Setpoint
+from robots.drivers.checks import check_grip, check_output, check_setpoint
 from robots.model import RobotModel
 
 FINGER_SPEED = 0.1
@@ -69,6 +70,8 @@ class NullDriver:
         self._seq = 0
         self._now = -math.inf
         self._stopped = False
+        self._heard = math.inf
+        """Time of the newest setpoint that arrived, s."""
         self._history: deque[DriverState] = deque(maxlen=500)
         self._frozen: DriverState | None = None
 
@@ -86,6 +89,8 @@ class NullDriver:
         dt = now - self._now if math.isfinite(self._now) else 0.0
         if self.faults.runaway:
             self._q = [q + v * dt for q, v in zip(self._q, self._dq, strict=True)]
+        elif now - self._heard > self.info.watchdog:
+            self._dq = [0.0] * len(self._q)
         self._move_fingers(dt)
         self._now = now
         self._seq += 1
@@ -128,9 +133,11 @@ class NullDriver:
     def send(self, setpoint: Setpoint) -> Setpoint:
         """Follow the setpoint at once."""
         self._check()
+        check_setpoint(setpoint, self.info)
         if self.faults.lost_setpoints > 0:
             self.faults.lost_setpoints -= 1
             return setpoint
+        self._heard = setpoint.t
         if self.faults.runaway:
             return setpoint
         if self._stopped or self.faults.fault or self.emergency_stop:
@@ -144,11 +151,13 @@ class NullDriver:
     def grip(self, width: float, force: float) -> None:
         """Move the fingers."""
         self._check()
+        check_grip(width, force)
         self._goal, self._force = width, force
 
     def set_output(self, name: str, value: bool) -> None:
         """Switch a simulated output."""
         self._check()
+        check_output(name, self.info)
         self._outputs[name] = value
 
     def stop(self, category: Literal[0, 1], now: float) -> None:
