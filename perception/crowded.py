@@ -172,9 +172,11 @@ def _list(label: U8, v: int, u: int, pixels: I32, left: int) -> int:
 def _moved(low: F64, high: F64, lower: F64, size: float, shape: tuple[int, int, int], span: NDArray[np.int64]) -> bool:
     """Set span (2, 3) to the cells from low to high; whether they are others than before."""
     moved = False
+    inverse = 1.0 / size
     most = (shape[0] - 1, shape[1] - 1, shape[2] - 1)
     for a in range(3):
-        first, last = min(int((low[a] - lower[a]) / size), most[a]), min(int((high[a] - lower[a]) / size), most[a])
+        first = min(int((low[a] - lower[a]) * inverse), most[a])
+        last = min(int((high[a] - lower[a]) * inverse), most[a])
         moved |= (span[0, a] != first) | (span[1, a] != last)
         span[0, a], span[1, a] = first, last
     return moved

@@ -261,7 +261,8 @@ def resolve_edges_and_support(
 def new_cell(code: int, table: I32) -> bool:
     """Put a number into a hash table of a power of two entries, -1 where free; False if it was in."""
     room = table.shape[0] - 1
-    slot = ((code * 0x9E3779B1) >> 12) & room
+    # Neighbours along the last axis stay together: they come one after the other.
+    slot = ((((code >> 3) * 0x9E3779B1) >> 12 << 3) | (code & 7)) & room
     while table[slot] >= 0:
         if table[slot] == code:
             return False
@@ -290,7 +291,6 @@ def collect_points(
     t00, t10, t20 = T[0, 0] * scale, T[1, 0] * scale, T[2, 0] * scale
     t03, t13, t23 = (T[0, 3] - lower[0]) * inverse, (T[1, 3] - lower[1]) * inverse, (T[2, 3] - lower[2]) * inverse
     row, rx, ry, rw = -1, 0.0, 0.0, 0.0
-    before = -1
     for code in pixels:
         v, u = code >> 16, code & 0xFFFF
         if label[v, u] != PERSON:
@@ -307,11 +307,8 @@ def collect_points(
         k = int((t20 * c + rw) * z + t23 + 1.0) - 1
         if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
             continue
-        cell = (i * ny + j) * nz + k
-        if cell == before or not new_cell(cell, table):
-            before = cell
+        if not new_cell((i * ny + j) * nz + k, table):
             continue
-        before = cell
         if n == out.shape[0]:
             return n + 1
         out[n, 0] = lower[0] + (i + 0.5) * size

@@ -16,21 +16,32 @@ U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
 I32 = NDArray[np.int32]
 
-_EACH, _ONE = np.uint64(0x0101010101010101), np.uint64(1)
-"""Eight pixels of class BACKGROUND."""
+_EACH, _BYTE = np.uint64(0x0101010101010101), np.uint64(0xFF)
+"""The lowest bit of each of eight pixels, and all of one."""
+_ONE, _TWO, _EIGHT = np.uint64(1), np.uint64(2), np.uint64(8)
 
 
 @njit(cache=True, nogil=True)
 def first_labels(depth: U16, near: U16, label: U8) -> int:
     """Label every pixel BACKGROUND (not nearer than `near`), PERSON (nearer) or UNKNOWN (0); count the PERSON ones."""
     rows, columns = depth.shape
-    count = 0
     for v in range(rows):
         for u in range(columns):
             z = depth[v, u]
-            nearer = (z < near[v, u]) & (z != 0)
-            label[v, u] = np.uint8(z >= near[v, u]) | (np.uint8(nearer) << np.uint8(2))
-            count += nearer
+            label[v, u] = np.uint8(z >= near[v, u]) | (np.uint8((z < near[v, u]) & (z != 0)) << np.uint8(2))
+    flat = label.reshape(label.size)
+    words = flat[: flat.shape[0] // 8 * 8].view(np.uint64)
+    count = 0
+    for first in range(0, words.shape[0], 255):
+        # Only PERSON has this bit; eight sums of at most 255 fit into a word.
+        sums = np.uint64(0)
+        for k in range(first, min(first + 255, words.shape[0])):
+            sums += (words[k] >> _TWO) & _EACH
+        for _ in range(8):
+            count += int(sums & _BYTE)
+            sums >>= _EIGHT
+    for k in range(words.shape[0] * 8, flat.shape[0]):
+        count += flat[k] == PERSON
     return count
 
 
