@@ -20,8 +20,8 @@ U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
 I32 = NDArray[np.int32]
 
-MOST_HOLES = np.uint8(2)
-"""Invalid pixels of 16 in a surface."""
+MOST_HOLES = np.uint8(3)
+"""Invalid pixels of 16 in a surface: each of its rows and columns has a measured pixel."""
 TILT = 3.0
 """Depth within a surface, in tolerances of two neighbouring pixels: a surface may be steep over its four pixels."""
 EMPTY, REST = np.uint8(254), np.uint8(255)
@@ -100,7 +100,8 @@ def _apart(low: F64, high: F64, slack: float, boxes: F64) -> bool:
 def _round(least: U16, holes: U8, v: int, u: int) -> int:
     """Least depth of the 3x3 blocks round a surface with holes; 0 if not all are surfaces. Without holes, its own.
 
-    An object of the smallest size behind a hole of so few pixels stands out beside it, where all is measured.
+    Each line of the neighbours has a measured pixel too, so every run of holes that begins here ends in one of them,
+    after at most three pixels of theirs: what hides behind it stands out beside it.
     """
     if holes[v, u] == 0:
         return int(least[v, u])
@@ -152,7 +153,8 @@ def take_surfaces(
                 left = _list(label, v, u, pixels, left)
                 continue
             free = free_mm(float(nearest), margin_mm, spread)
-            pooled[v, u] = free if holes[v, u] == 0 else np.uint16(min(float(free), width_mm / 4.0))
+            run = 3.0 + holes[v, u]
+            pooled[v, u] = free if holes[v, u] == 0 else np.uint16(min(float(free), width_mm / run))
             if n <= out.shape[0] and _moved(low, high, volume[0], size, shape, span):
                 n = _mark(span, volume[0], size, shape, table, out, n)
     return n, left
