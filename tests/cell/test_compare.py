@@ -11,7 +11,7 @@ import pytest
 from cell.commands.compare import clairvoyant
 from cell.compare.clairvoyant import STEP, People, Work, gap, least_lost
 from cell.compare.report import SAME, Comparison, draw, markdown, plain, table_of
-from cell.compare.runs import Result, jobs_of, on_its_own, run_job, working_reach
+from cell.compare.runs import Result, in_processes, jobs_of, on_its_own, run_job, working_reach
 from cell.compare.traces import recorded, scripted
 from cell.config import load_cell
 from cell.options import RunOptions
@@ -192,6 +192,12 @@ def test_the_clairvoyant_stands_in_table_and_data() -> None:
 
 def test_the_working_reach_holds_every_place() -> None:
     assert 0.6 < working_reach(load_cell(None)) < 1.0
+
+
+@pytest.mark.timeout(120)
+def test_all_runs_are_done_by_processes_that_are_replaced() -> None:
+    """Three generations of two processes; the last one has less to do."""
+    assert sorted(in_processes(math.factorial, list(range(9)), 2, 2)) == [math.factorial(n) for n in range(9)]
 
 
 @pytest.mark.xdist_group("compare")
