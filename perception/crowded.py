@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell.compiled import njit
-from perception.kernels import BACKGROUND, EDGE, PART, PERSON, ROBOT, free_mm, new_cell
+from perception.freedepth import free_mm
+from perception.kernels import BACKGROUND, EDGE, PART, PERSON, ROBOT, new_cell
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
@@ -124,7 +125,7 @@ def take_surfaces(
 
     least, greatest, holes: as `find_surfaces` made them; holes becomes REST where a block is no surface after all.
     volume: (2, 3) corners of the person volume; boxes: (n, 2, 3) corners of what surfaces must be apart from, with all
-    margins but the noise. table, out: as in `kernels.collect_points`; the rest: as in `kernels.free_depth`.
+    margins but the noise. table, out: as in `kernels.collect_points`; the rest: as in `freedepth.free_depth`.
     Returns the number of cells, which is more than len(out) if they do not fit, and of `pixels`.
     """
     rows, columns = label.shape

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perception import crowded, kernels, pixels
+from perception import crowded, freedepth, kernels, pixels
 from perception.background import Background, build_background, leaving_depth
 from perception.config import PerceptionConfig
 from perception.contract import CameraInfo, ExpectedPart, Frame
@@ -74,7 +74,7 @@ class CameraView:
         """Classify a frame. `arm`: capsules at its exposure time; `parts`: where the recipe put parts."""
         c, b, noise = self._config, self.background, self.info.noise_coefficient
         part_T, part_half = part_boxes(tuple(parts))
-        self._pooled.fill(kernels.FREE_ALL)
+        self._pooled.fill(freedepth.FREE_ALL)
         self._table.fill(-1)
         found = pixels.first_labels(frame.depth, self._near, self._label)
         crowd = found > CROWDED * frame.depth.size
@@ -103,7 +103,7 @@ class CameraView:
             left = crowded.edges_in_surfaces(
                 frame.depth, self._depth, self._holes, self._label, self._pixels, left, self.label
             )
-        kernels.free_depth(
+        freedepth.free_depth(
             self._depth, self._pixels[:left], self.label, c.background_margin * 1000.0, noise, c.sigmas,
             self._smallest_mm(), self._bridged, self._pooled,
         )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from cell.bus.inprocess import Hub
 from cell.config import default_cell, load_cell
-from perception import kernels, pixels
+from perception import freedepth, kernels, pixels
 from perception.contract import Frame, PointFrame
 from perception.core import CameraFusion, PointFusion
 from perception.view import part_boxes
@@ -107,7 +107,7 @@ def stages(recorded: Recorded, fusion: CameraFusion) -> list[tuple[str, float]]:
                 view._depth, frame.depth, chosen, view._label, noise, c.sigmas, c.support, view.label,
             ),
             "free depth": functools.partial(
-                kernels.free_depth, view._depth, chosen, view.label, 12.0, noise, c.sigmas, 8000.0,
+                freedepth.free_depth, view._depth, chosen, view.label, 12.0, noise, c.sigmas, 8000.0,
                 view._bridged, view._pooled,
             ),
             "whole view": functools.partial(view.process, frame, arm, []),

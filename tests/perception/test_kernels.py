@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from perception import kernels, voxelbits
+from perception import freedepth, voxelbits
 from perception import pixels as first
 from perception.kernels import BACKGROUND, EDGE, PART, PERSON, ROBOT, UNKNOWN
 
@@ -39,10 +39,10 @@ def test_free_depth_is_the_least_of_each_block_with_only_narrow_gaps_bridged(siz
     label = label.astype(np.uint8)
     depth[label == UNKNOWN] = 0
     margin, noise, sigmas, width = 12.0, 0.002, 4.0, 8000.0
-    pooled = np.full(((rows + 3) // 4, (columns + 3) // 4), kernels.FREE_ALL)
+    pooled = np.full(((rows + 3) // 4, (columns + 3) // 4), freedepth.FREE_ALL)
     v, u = np.nonzero(label != BACKGROUND)
     pixels = (v << 16 | u).astype(np.int32)
-    kernels.free_depth(depth, pixels, label, margin, noise, sigmas, width, np.empty_like(depth), pooled)
+    freedepth.free_depth(depth, pixels, label, margin, noise, sigmas, width, np.empty_like(depth), pooled)
     z = depth.astype(float)
     unknown = (label == UNKNOWN) | (label == EDGE)
     free = np.maximum(0.0, z - margin - sigmas * noise * z * z / 1000.0)
