@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 import msgspec
@@ -138,5 +139,5 @@ def test_a_long_run_keeps_few_samples_of_all_of_it(monkeypatch: pytest.MonkeyPat
     times = [sample.t for sample in observer.samples]
     assert 50 <= len(times) <= 100
     assert times[0] == 0.0 and times[-1] > 59.0
-    steps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(times)]
     assert max(steps) <= 2.1 * min(steps), "one part of the run is drawn coarser than another"
