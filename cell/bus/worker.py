@@ -6,6 +6,7 @@ run that uses it stays the same from run to run, however fast the two processes 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -22,6 +23,8 @@ PATIENCE = 60.0
 BUFFER = 1 << 20
 """What a pipe holds before its sender waits for the reader, where the system permits it, bytes."""
 _OK, _FAILED = b"+", b"!"
+_END = b"\x00end"
+"""Said at the end: processes that were forked later hold this end of the pipe open too, so closing it says nothing."""
 
 
 class WorkerError(Exception):
@@ -55,6 +58,11 @@ class Worker:
     def pid(self) -> int | None:
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """0: it ended when it was told to; below 0: by that signal; None: it runs."""
+        return self._process.exitcode
+
     def send(self, request: bytes) -> None:
         """Hand a request over. Raises WorkerError if nobody is there."""
         try:
@@ -86,13 +94,16 @@ class Worker:
         if isinstance(error, TimeoutError):
             return WorkerError(f"{self.name}: {error}")
         self._process.join(1.0)
-        return WorkerError(f"{self.name}: its process has ended (exit code {self._process.exitcode}; {error})")
+        return WorkerError(f"{self.name}: its process has ended (exit code {self.exit_code}; {error})")
 
     def close(self) -> None:
         """End the process. Idempotent."""
         if self._closed:
             return
         self._closed = True
+        with contextlib.suppress(OSError):  # it has ended already, or hangs and reads nothing more
+            os.set_blocking(self._pipe.fileno(), False)
+            self._pipe.send_bytes(_END)
         self._pipe.close()
         self._process.join(5.0)
         if self._process.is_alive():
@@ -122,6 +133,8 @@ def _serve(other_end: Connection, pipe: Connection, begin: Callable[[], Handler]
         try:
             request = pipe.recv_bytes()
         except (EOFError, OSError):
+            return
+        if request == _END:
             return
         try:
             handler = handler or begin()

@@ -201,6 +201,31 @@ def test_a_worker_answers_in_order_and_ends_with_its_pipe() -> None:
         os.kill(pid, 0)
 
 
+def test_workers_end_by_themselves_in_any_order() -> None:
+    """A process forked later holds the pipes of the earlier ones open as well: they must not wait for its end."""
+    workers = [Worker(f"mirror {n}", lambda: lambda request: request) for n in range(3)]
+    for worker in workers:
+        worker.send(b"1")
+        worker.receive()
+    for worker in workers:
+        worker.close()
+        assert worker.exit_code == 0, f"{worker.name} had to be killed"
+
+
+def test_a_worker_that_hangs_and_one_that_is_gone_are_closed() -> None:
+    def hang(request: bytes) -> bytes:
+        signal.pause()
+        return request
+
+    hung, gone = Worker("hung", lambda: hang), Worker("gone", lambda: hang)
+    hung.send(b"1")
+    assert gone.pid is not None
+    os.kill(gone.pid, signal.SIGKILL)
+    for worker in (hung, gone):
+        worker.close()
+        assert worker.exit_code == -signal.SIGKILL
+
+
 def test_events_keep_their_sender_and_number(desk: Desk) -> None:
     desk.source.emit("a", 0.0)
     desk.source.emit("b", 0.0)
