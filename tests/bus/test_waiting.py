@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +26,14 @@ class Number(msgspec.Struct):
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[tuple[ZmqPorts, ZmqPorts]]:
-    addresses = Addresses(tmp_path, ["here", "there"])
-    here, there = ZmqPorts("here", addresses), ZmqPorts("there", addresses)
-    yield here, there
-    here.close()
-    there.close()
+def two() -> Iterator[tuple[ZmqPorts, ZmqPorts]]:
+    # A short path: a socket's may have at most 107 characters, pytest's own are longer.
+    with tempfile.TemporaryDirectory(prefix="bus-", dir="/tmp") as folder:
+        addresses = Addresses(Path(folder), ["here", "there"])
+        here, there = ZmqPorts("here", addresses), ZmqPorts("there", addresses)
+        yield here, there
+        here.close()
+        there.close()
 
 
 def test_waiting_ends_with_a_message_and_only_until_it_is_taken(two: tuple[ZmqPorts, ZmqPorts]) -> None:
