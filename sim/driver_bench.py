@@ -1,19 +1,24 @@
-"""Surroundings for the conformance suite on simulated time: the twin without furniture, directly or behind EGM."""
+"""Surroundings for the conformance suite: the twin without furniture, directly or behind a vendor's protocol."""
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from typing import Any
 
 from cell.bus.inprocess import Hub
 from cell.bus.ports import Ports
+from robots.contract import Driver
 from robots.drivers.abb import AbbDriver
+from robots.drivers.ur import UrDriver
 from robots.model import RobotModel
 from robots.workcell import Workcell
 from sim.contract import SERVICE
 from sim.egm_robot import EgmRobotEnd
 from sim.robot import TwinDriver
 from sim.twin import TwinNode
+from sim.ur_controller import UrController
 
 
 class TwinBench:
@@ -86,6 +91,52 @@ class EgmBench(TwinBench):
     def close(self) -> None:
         self.end.close()
         super().close()
+
+
+class UrBench(TwinBench):
+    """The twin's arm behind a UR controller, over TCP on this machine and in real time: surroundings of `ur`.
+
+    `ur_rtde` knows only the vendor's ports, so each bench has a loopback address of its own.
+    """
+
+    real_time = True
+
+    def __init__(self, hub: Hub, options: dict[str, Any]) -> None:
+        super().__init__(hub, {"model": options.get("model", "ur5e")})
+        arm = super().driver(hub.ports("drives"))
+        arm.connect(0.0)
+        self.end = on_free_address(arm)
+        self._ur_options = {"address": self.end.address, **options}
+        self._ur_options.pop("model", None)
+
+    def driver(self, ports: Ports) -> UrDriver:  # type: ignore[override]
+        return UrDriver(self._ur_options, RobotModel.load(self.model).dof, ports)
+
+    def step(self, now: float) -> None:
+        super().step(now)
+        self.end.step(now)
+
+    def cut(self) -> None:
+        self.end.cable = False
+
+    def join(self) -> None:
+        self.end.cable = True
+
+    def close(self) -> None:
+        self.end.close()
+        super().close()
+
+
+def on_free_address(arm: Driver) -> UrController:
+    """A UR controller with the vendor's ports on a loopback address that nobody uses. Raises OSError if there is none."""
+    for n in range(200):
+        number = os.getpid() + 7919 * n
+        try:
+            return UrController(arm, f"127.{1 + number // 64516 % 250}.{1 + number // 254 % 254}.{1 + number % 254}")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, "no loopback address is free")
 
 
 def free_udp_port() -> int:

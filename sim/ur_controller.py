@@ -140,16 +140,18 @@ class UrController:
             self._drop(client)
 
     def _hear(self, now: float) -> None:
-        for key, _ in self._selector.select(0):
-            found = key.fileobj
-            assert isinstance(found, socket.socket)
-            client = self._clients.get(found)
-            if client is None:
+        ready = [key.fileobj for key, _ in self._selector.select(0)]
+        clients = [
+            self._clients[found] for found in ready if isinstance(found, socket.socket) and found in self._clients
+        ]
+        for found in ready:
+            if isinstance(found, socket.socket) and found not in self._clients:
                 self._accept(found)
-                continue
-            client.receive()
+        for client in clients:
+            client.receive()  # all of them first: who hangs up gives its input variables back
+        for client in clients:
             try:
-                self._serve(client, self._kinds[found], now)
+                self._serve(client, self._kinds[client.connection], now)
             except ur_rtde.BadPackage:
                 self.refused += 1
                 client.open = False
