@@ -128,7 +128,7 @@ class UrBench(TwinBench):
 
 
 def on_free_address(arm: Driver) -> UrController:
-    """A UR controller with the vendor's ports on a loopback address that nobody uses. Raises OSError if there is none."""
+    """A UR controller with the vendor's ports on a loopback address nobody uses. Raises OSError if there is none."""
     for n in range(200):
         number = os.getpid() + 7919 * n
         try:

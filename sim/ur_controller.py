@@ -140,12 +140,10 @@ class UrController:
             self._drop(client)
 
     def _hear(self, now: float) -> None:
-        ready = [key.fileobj for key, _ in self._selector.select(0)]
-        clients = [
-            self._clients[found] for found in ready if isinstance(found, socket.socket) and found in self._clients
-        ]
+        ready = [key.fileobj for key, _ in self._selector.select(0) if isinstance(key.fileobj, socket.socket)]
+        clients = [self._clients[found] for found in ready if found in self._clients]
         for found in ready:
-            if isinstance(found, socket.socket) and found not in self._clients:
+            if found not in self._clients:
                 self._accept(found)
         for client in clients:
             client.receive()  # all of them first: who hangs up gives its input variables back

@@ -115,7 +115,7 @@ def safeguarded(bits: int) -> bool:
 
 
 def fault(state: Measured) -> str:
-    """What keeps the arm from following, in words; empty: nothing. Stops that have an input of their own are not here."""
+    """What keeps the arm from following, in words; empty: nothing. Emergency and safeguard stop are not here."""
     if state.safety_bits & _FAULT:
         return "the vendor's safety system reports a fault: it is cleared at the robot"
     if state.safety_bits & _VIOLATION:
@@ -123,9 +123,7 @@ def fault(state: Measured) -> str:
     if state.safety_bits & _RECOVERY:
         return "the arm is in recovery mode: move it back within its limits at the robot"
     if state.safety_bits & _PROTECTIVE:
-        return "protective stop: see what the arm met; it can be released 5 s after it came at the earliest" + _more(
-            state
-        )
+        return "protective stop: see what the arm met; it can be released after 5 s" + _more(state)
     if emergency_stopped(state.safety_bits) or safeguarded(state.safety_bits):
         return ""
     if not state.safety_bits & _NORMAL:
@@ -137,9 +135,7 @@ def fault(state: Measured) -> str:
     if not state.playing:
         return "the control program does not run"
     if state.slider < 0.999:
-        return (
-            f"the speed slider stands at {100.0 * state.slider:.0f} %: set it to 100 %, the cell's override slows down"
-        )
+        return f"the speed slider stands at {100.0 * state.slider:.0f} %: set it to 100 % and use the cell's override"
     return ""
 
 
