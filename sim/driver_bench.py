@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from cell.bus.inprocess import Hub
 from cell.bus.ports import Ports
-from robots.contract import Driver
 from robots.drivers.abb import AbbDriver
 from robots.drivers.ur import UrDriver
 from robots.model import RobotModel
@@ -18,7 +17,7 @@ from sim.contract import SERVICE
 from sim.egm_robot import EgmRobotEnd
 from sim.robot import TwinDriver
 from sim.twin import TwinNode
-from sim.ur_controller import UrController
+from sim.ur_sim import UrProcess
 
 
 class TwinBench:
@@ -93,50 +92,40 @@ class EgmBench(TwinBench):
         super().close()
 
 
-class UrBench(TwinBench):
-    """The twin's arm behind a UR controller, over TCP on this machine and in real time: surroundings of `ur`.
-
-    `ur_rtde` knows only the vendor's ports, so each bench has a loopback address of its own.
-    """
+class UrBench:
+    """The twin's arm behind a UR controller in a process of its own, in real time: surroundings of `ur`."""
 
     real_time = True
+    config: Mapping[str, Any] = MappingProxyType({"state_timeout": 0.15})
+    """The machine that runs the suite runs the arm as well, and is no real-time machine."""
 
     def __init__(self, hub: Hub, options: dict[str, Any]) -> None:
-        super().__init__(hub, {"model": options.get("model", "ur5e")})
-        arm = super().driver(hub.ports("drives"))
-        arm.connect(0.0)
-        self.end = on_free_address(arm)
-        self._ur_options = {"address": self.end.address, **options}
-        self._ur_options.pop("model", None)
+        self.model = str(options.get("model", "ur5e"))
+        self._arm = UrProcess(self.model)
+        self._options = {"address": self._arm.address, **options}
+        self._options.pop("model", None)
 
-    def driver(self, ports: Ports) -> UrDriver:  # type: ignore[override]
-        return UrDriver(self._ur_options, RobotModel.load(self.model).dof, ports)
+    def driver(self, ports: Ports) -> UrDriver:
+        return UrDriver(self._options, RobotModel.load(self.model).dof, ports)
 
     def step(self, now: float) -> None:
-        super().step(now)
-        self.end.step(now)
+        """The arm keeps its own time."""
 
     def cut(self) -> None:
-        self.end.cable = False
+        self._arm.order("cable off")
 
     def join(self) -> None:
-        self.end.cable = True
+        self._arm.order("cable on")
+
+    def raise_fault(self) -> str:
+        self._arm.order("emergency_stop on")
+        return "emergency_stop"
+
+    def lift_fault(self) -> None:
+        self._arm.order("emergency_stop off")
 
     def close(self) -> None:
-        self.end.close()
-        super().close()
-
-
-def on_free_address(arm: Driver) -> UrController:
-    """A UR controller with the vendor's ports on a loopback address nobody uses. Raises OSError if there is none."""
-    for n in range(200):
-        number = os.getpid() + 7919 * n
-        try:
-            return UrController(arm, f"127.{1 + number // 64516 % 250}.{1 + number // 254 % 254}.{1 + number % 254}")
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-    raise OSError(errno.EADDRINUSE, "no loopback address is free")
+        self._arm.close()
 
 
 def free_udp_port() -> int:

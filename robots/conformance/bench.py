@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ class Bench:
         """`config`: fields of `robots.config.RobotConfig` that this driver needs otherwise."""
         self.around = around
         self.model = RobotModel.load(around.model)
-        self.config = RobotConfig(**{"driver": driver, "model": around.model, **config})
+        own: Mapping[str, Any] = getattr(around, "config", {})
+        self.config = RobotConfig(**{"driver": driver, "model": around.model, **own, **config})
         self._clock: Clock = RealClock() if around.real_time else SimulatedClock()
         ports = hub.ports("arm")
         self.driver = around.driver(ports)

@@ -29,7 +29,6 @@ CYCLE = 0.002
 DOF = 6
 AGAIN = 1.0
 """Time between two attempts to reach the arm, s."""
-AT_ONCE = 200
 _PACKAGE = "rtde_control"
 
 
@@ -86,6 +85,7 @@ class UrDriver:
         )  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: socket.socket | None = None
+        self._board: link.Board | None = None
         self._started = -math.inf
         self._failed: list[tuple[str, str, str]] = []
         self._measured: link.Measured | None = None
@@ -114,27 +114,34 @@ class UrDriver:
             )  # fmt: skip
 
     def _start(self, now: float) -> None:
-        self._started, self._recovers = now, 0
+        self._started, self._recovers, self._measured = now, 0, None
         o = self.options
         settings = link.Settings(
             o.address, o.lookahead, o.gain, 0.5 * o.watchdog, o.watchdog, o.payload, o.payload_cog, load=not self._lost
         )
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         here.setblocking(False)
-        command = [sys.executable, "-m", "robots.drivers.ur_worker", str(there.fileno())]
+        memory = os.memfd_create("ur")
+        os.truncate(memory, link.Board.SIZE)
+        descriptors = (there.fileno(), memory)
+        command = [sys.executable, "-m", "robots.drivers.ur_worker", *map(str, descriptors)]
         with there:
             self._process = subprocess.Popen(
-                [*command, msgspec.json.encode(settings).decode()], pass_fds=(there.fileno(),),
+                [*command, msgspec.json.encode(settings).decode()], pass_fds=descriptors,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-        self._wire = here
+        self._wire, self._board = here, link.Board(memory)
+        os.close(memory)
 
     def _end(self) -> None:
         """Hang up: the process brakes the arm and ends."""
         wire, self._wire = self._wire, None
+        board, self._board = self._board, None
         if wire is not None:
             wire.close()
+        if board is not None:
+            board.close()
 
     # ------------------------------------------------------------ from the robot
 
@@ -146,26 +153,23 @@ class UrDriver:
         if self._wire is None:
             self._again(now)
             return
-        newest = None
-        for _ in range(AT_ONCE):
-            try:
-                data = self._wire.recv(link.MOST)
-            except BlockingIOError:
-                break
-            except OSError:
-                data = b""
-            if not data:
-                self._lost = self._lost or self._newest is not None
-                self._end()
-                break
-            report = link.decode_report(data)
-            if isinstance(report, link.Failed):
-                self._failed = report.parts
-            else:
-                newest = report
-        if newest is not None:
-            self._failed = []
-            self._take(newest)
+        assert self._board is not None
+        data = self._board.read()
+        if data is not None:
+            measured = link.decode_measured(data)
+            if self._measured is None or measured.seq != self._measured.seq:
+                self._take(measured)
+        try:
+            said = self._wire.recv(link.MOST)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if said:
+            self._failed = link.decode_failed(said).parts
+        else:
+            self._lost = self._lost or self._newest is not None
+            self._end()
 
     def _again(self, now: float) -> None:
         """The process is gone: start another once it has ended and some time has passed."""
@@ -174,7 +178,7 @@ class UrDriver:
             self._start(now)
 
     def _take(self, m: link.Measured) -> None:
-        self._measured = m
+        self._measured, self._failed = m, []
         if len(m.q) != DOF or len(m.dq) != DOF:
             return
         before = self._newest

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import struct
+import zlib
+
 import msgspec
 
 MOST = 1 << 16
@@ -98,11 +102,37 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     """What the process itself found wrong, or empty."""
 
 
-Report = Failed | Measured
-
 encode = msgspec.msgpack.Encoder().encode
 decode_order = msgspec.msgpack.Decoder(Order).decode
-decode_report = msgspec.msgpack.Decoder(Report).decode
+decode_failed = msgspec.msgpack.Decoder(Failed).decode
+decode_measured = msgspec.msgpack.Decoder(Measured).decode
+
+
+class Board:
+    """One message in memory that two processes share: the newest, however long nobody looked; never a torn one."""
+
+    SIZE = 4096
+    _HEAD = struct.Struct("<II")
+
+    def __init__(self, file: int) -> None:
+        """`file`: descriptor of a memory file of `SIZE` bytes."""
+        self._memory = mmap.mmap(file, self.SIZE)
+
+    def write(self, data: bytes) -> None:
+        """Raises ValueError for a message that does not fit."""
+        end = self._HEAD.size + len(data)
+        if end > self.SIZE:
+            raise ValueError(f"{len(data)} bytes do not fit")
+        self._memory[:end] = self._HEAD.pack(len(data), zlib.crc32(data)) + data
+
+    def read(self) -> bytes | None:
+        """None if there is none, or the other side is just writing."""
+        size, check = self._HEAD.unpack_from(self._memory)
+        data = self._memory[self._HEAD.size : self._HEAD.size + min(size, self.SIZE)]
+        return data if size == len(data) > 0 and zlib.crc32(data) == check else None
+
+    def close(self) -> None:
+        self._memory.close()
 
 
 def emergency_stopped(bits: int) -> bool:

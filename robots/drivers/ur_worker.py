@@ -1,8 +1,9 @@
 """The process that talks to a UR controller with `ur_rtde`, whose calls wait and whose constructors hold everything up.
 
-`python -m robots.drivers.ur_worker FD SETTINGS`: orders come and reports go over the socket FD. One thread reads, the
-other commands, because braking waits for standstill. It ends with its driver, and as soon as the controller is silent:
-it never connects twice, so nothing of `ur_rtde` can start the arm by itself after an interruption.
+`python -m robots.drivers.ur_worker SOCKET MEMORY SETTINGS`, both file descriptors: orders come over the socket, what is
+measured goes into the memory. One thread reads, the other commands, because braking waits for standstill. It ends with
+its driver, and as soon as the controller is silent: it never connects twice, so nothing of `ur_rtde` can start the arm
+by itself after an interruption.
 """
 
 from __future__ import annotations
@@ -246,8 +247,8 @@ def reach(settings: link.Settings) -> tuple[Any, Any]:
 class Eye:
     """The reading half: what the controller sends becomes reports, what the driver sends becomes orders."""
 
-    def __init__(self, hand: Hand, receive: Any, wire: socket.socket) -> None:
-        self._hand, self._receive, self._wire = hand, receive, wire
+    def __init__(self, hand: Hand, receive: Any, wire: socket.socket, board: link.Board) -> None:
+        self._hand, self._receive, self._wire, self._board = hand, receive, wire, board
         self._clock = ControllerClock()
         self._stamp, self._new = -1.0, time.monotonic()
         self._seq = 0
@@ -299,12 +300,11 @@ class Eye:
             r.getSafetyStatusBits(), r.getRuntimeState() == link.PLAYING, r.getActualDigitalInputBits(),
             r.getActualDigitalOutputBits(), r.getTargetSpeedFraction(), hand.recovered, hand.halted, hand.problem,
         )  # fmt: skip
-        with contextlib.suppress(TimeoutError, OSError):
-            self._wire.send(link.encode(report))
+        self._board.write(link.encode(report))
         return True
 
 
-def main(wire: socket.socket, settings: link.Settings) -> None:
+def main(wire: socket.socket, board: link.Board, settings: link.Settings) -> None:
     """Reach the arm, then serve until the driver or the controller is gone."""
     try:
         receive, dashboard = reach(settings)
@@ -322,7 +322,7 @@ def main(wire: socket.socket, settings: link.Settings) -> None:
         return
     thread = threading.Thread(target=hand.run, name="hand", daemon=True)
     thread.start()
-    Eye(hand, receive, wire).run()
+    Eye(hand, receive, wire, board).run()
     hand.end()
     thread.join(1.0)
 
@@ -330,6 +330,6 @@ def main(wire: socket.socket, settings: link.Settings) -> None:
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as opened:
         with contextlib.suppress(OSError):  # the driver may be gone
-            main(opened, msgspec.json.decode(sys.argv[2], type=link.Settings))
+            main(opened, link.Board(int(sys.argv[2])), msgspec.json.decode(sys.argv[3], type=link.Settings))
     # The vendor's threads are not waited for: one of them may be trying to connect again for ever.
     os._exit(0)
