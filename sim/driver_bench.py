@@ -96,13 +96,13 @@ class UrBench:
     """The twin's arm behind a UR controller in a process of its own, in real time: surroundings of `ur`."""
 
     real_time = True
-    config: Mapping[str, Any] = MappingProxyType({"state_timeout": 0.15})
+    config: Mapping[str, Any] = MappingProxyType({"state_timeout": 0.085})
     """The machine that runs the suite runs the arm as well, and is no real-time machine."""
 
     def __init__(self, hub: Hub, options: dict[str, Any]) -> None:
         self.model = str(options.get("model", "ur5e"))
         self._arm = UrProcess(self.model)
-        self._options = {"address": self._arm.address, **options}
+        self._options = {"address": self._arm.address, "watchdog": 0.3, **options}
         self._options.pop("model", None)
 
     def driver(self, ports: Ports) -> UrDriver:

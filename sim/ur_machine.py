@@ -15,6 +15,14 @@ STOPPING = 12.0
 """How fast joints slow down in a protective stop or when a program ends, rad/s^2."""
 UNLOCK_AFTER = 5.0
 """A protective stop cannot be unlocked earlier, s."""
+FASTEST = math.pi
+"""Speed of a joint, rad/s (UR5e, published)."""
+HARDEST = 40.0
+"""Acceleration of a joint under servoj, rad/s^2."""
+LONGEST = 0.01
+"""A cycle that comes later counts as so long, s: the arm then moves more slowly, and never jumps."""
+STARTING = 0.5
+"""After the brakes were opened the arm's own fault counts only after so long, s."""
 DOF = 6
 
 
@@ -82,6 +90,10 @@ class Machine:
         self.dq = [0.0] * DOF
         self._protective = -math.inf
         """Since when, s; -inf: no protective stop."""
+        self._faulted = ""
+        """The arm's own fault, until the safety system is started anew."""
+        self._starting = -math.inf
+        """Since when the brakes are open, s: an arm takes its time to forget what it had before."""
         self._seq = 0
         self._now = -math.inf
         self._settled = False
@@ -93,11 +105,16 @@ class Machine:
         state = self.state
         if self.emergency_button or (state is not None and state.emergency_stop):
             return SafetyMode.ROBOT_EMERGENCY_STOP
-        if state is not None and state.fault:
+        if self._faulted:
             return SafetyMode.FAULT
         if self.safeguard_input or (state is not None and state.safeguard):
             return SafetyMode.SAFEGUARD_STOP
         return SafetyMode.PROTECTIVE_STOP if self._protective > -math.inf else SafetyMode.NORMAL
+
+    @property
+    def fault(self) -> str:
+        """What the arm itself reported, until the safety system is started anew."""
+        return self._faulted
 
     @property
     def safety_bits(self) -> int:
@@ -131,7 +148,7 @@ class Machine:
         if self.safety_mode is not SafetyMode.FAULT:
             return False
         self.power_off(now)
-        self.arm.recover("restart safety", now)
+        self._faulted = ""
         return True
 
     # ------------------------------------------------------------ power and program
@@ -151,7 +168,7 @@ class Machine:
         self.power_on()
         if self.robot_mode is RobotMode.IDLE:
             self.robot_mode = RobotMode.RUNNING
-            self._settled = False
+            self._settled, self._starting = False, self._now
             self.arm.recover("brake release", self._now)
 
     def start_program(self, name: str) -> bool:
@@ -181,13 +198,16 @@ class Machine:
 
     def follow(self, now: float) -> float:
         """Read the arm and end what its state forbids; return the time since the last cycle, s (0 in the first)."""
-        dt = 0.0 if not math.isfinite(self._now) else max(0.0, now - self._now)
+        dt = 0.0 if not math.isfinite(self._now) else min(max(0.0, now - self._now), LONGEST)
         self._now = now
         self.state = state = self.arm.state(now)
         if state is None:
             return 0.0
         if not self._settled:
             self.q, self.dq, self._settled = list(state.q), [0.0] * DOF, True
+        powered = self.robot_mode is RobotMode.RUNNING and now - self._starting > STARTING
+        if powered and state.fault and not state.emergency_stop:
+            self._faulted = self._faulted or state.fault
         if self.safety_mode in (SafetyMode.ROBOT_EMERGENCY_STOP, SafetyMode.FAULT):
             self.power_off(now)
         elif not self.able:
@@ -202,13 +222,13 @@ class Machine:
         if not self._ready(dt):
             return
         if target is not None and self.slider > 0.0:
-            share = 1.0 - math.exp(-dt * self.slider / max(constant, 1e-3))
-            moved = [share * (goal - q) for goal, q in zip(target, self.q, strict=True)]
-            self.dq = [step / dt for step in moved]
+            share = (1.0 - math.exp(-dt * self.slider / max(constant, 1e-3))) / dt
+            self.dq = [
+                _within(share * (goal - q), goal - q, v, dt) for goal, q, v in zip(target, self.q, self.dq, strict=True)
+            ]
         else:
             self.dq = _slower(self.dq, slowing * dt)
-            moved = [v * dt for v in self.dq]
-        self._send([q + step for q, step in zip(self.q, moved, strict=True)])
+        self._send([q + v * dt for q, v in zip(self.q, self.dq, strict=True)])
 
     def accelerate(self, dq: Sequence[float], acceleration: float, dt: float) -> None:
         """One cycle of the arm towards joint speeds, each joint by at most `acceleration`."""
@@ -250,6 +270,13 @@ class Machine:
         known = {"emergency_stop", "safeguard", "enabling_device"}
         inputs = self.state.inputs if self.state is not None else {}
         return sum(int(value) << n for n, (_, value) in enumerate(kv for kv in inputs.items() if kv[0] not in known))
+
+
+def _within(wanted: float, left: float, before: float, dt: float) -> float:
+    """A joint's speed as its drive permits it: bounded, able to stop in what is left, and not changed too fast."""
+    most = min(FASTEST, math.sqrt(2.0 * HARDEST * abs(left)))
+    change = HARDEST * dt
+    return min(max(min(max(wanted, -most), most), before - change), before + change)
 
 
 def _slower(dq: Sequence[float], by: float) -> list[float]:

@@ -95,8 +95,8 @@ class UrSimulation:
         m = self.controller.machine
         at = " ".join(f"{v:.1f}" for v in np.degrees(m.q))
         return (
-            f"robot {m.robot_mode.name}, safety {m.safety_mode.name}, program {m.program.name} {m.program_name}, "
-            f"slider {100.0 * m.slider:.0f} %, {'remote' if m.remote else 'local'}, joints {at} degrees"
+            f"robot {m.robot_mode.name}, safety {m.safety_mode.name} {m.fault}, program {m.program.name} "
+            f"{m.program_name}, slider {100.0 * m.slider:.0f} %, {'remote' if m.remote else 'local'}, joints {at} degrees"
         )
 
     def close(self) -> None:

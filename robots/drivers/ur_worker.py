@@ -25,8 +25,10 @@ from robots.drivers.egm import ControllerClock
 
 PORTS = {29999: "dashboard", 30004: "RTDE", 30003: "script"}
 RATE = 500.0
-REACHED = 2.0
+REACHED = 0.5
 """A port must answer within, s."""
+TRIED = 0.2
+"""Time between two attempts to find anybody at the address, s."""
 SILENT = 0.3
 """Without anything new from the controller for so long the connection is given up, s."""
 POWERED = 15.0
@@ -213,17 +215,37 @@ class Hand:
             self._control.setPayload(self._settings.payload, list(self._settings.payload_cog))
 
 
-def reach(settings: link.Settings) -> tuple[Any, Any]:
-    """RTDE receiver and dashboard. Raises Unreached with everything that is missing."""
-    a, parts = settings.address, []
+def missing(address: str) -> list[tuple[str, str, str]]:
+    """The ports that do not answer. The dashboard must greet: a cut cable still lets connections be made."""
+    parts = []
     for port, what in PORTS.items():
         try:
-            socket.create_connection((a, port), REACHED).close()
+            with socket.create_connection((address, port), REACHED) as found:
+                if what == "dashboard" and not found.recv(256):
+                    raise OSError("it hangs up")
         except OSError as error:
-            cause = f"{a} does not answer on port {port} ({what}): {error.strerror or error}"
-            parts.append(
-                (f"ur_{what.lower()}", cause, "See that the controller is on, the address right, the service enabled")
-            )
+            cause = f"{address} does not answer on port {port} ({what}): {error.strerror or error}"
+            remedy = "See that the controller is on, the address right, the service enabled"
+            parts.append((f"ur_{what.lower()}", cause, remedy))
+    return parts
+
+
+def wait_for(address: str, wire: socket.socket) -> None:
+    """Until somebody answers at the address; the driver is told whenever something else is missing."""
+    wire.settimeout(TRIED)
+    told: list[tuple[str, str, str]] = []
+    while found := missing(address):
+        if found != told:
+            wire.send(link.encode(link.Failed(found)))
+            told = found
+        with contextlib.suppress(TimeoutError):
+            if not wire.recv(link.MOST):
+                raise OSError("the driver is gone")
+
+
+def reach(settings: link.Settings) -> tuple[Any, Any]:
+    """RTDE receiver and dashboard. Raises Unreached with everything that is missing."""
+    a, parts = settings.address, missing(settings.address)
     if parts:
         raise Unreached(parts)
     dashboard: Any = None
@@ -306,6 +328,7 @@ class Eye:
 
 def main(wire: socket.socket, board: link.Board, settings: link.Settings) -> None:
     """Reach the arm, then serve until the driver or the controller is gone."""
+    wait_for(settings.address, wire)
     try:
         receive, dashboard = reach(settings)
         hand = Hand(settings, receive, dashboard)
