@@ -203,10 +203,13 @@ class Machine:
         self.state = state = self.arm.state(now)
         if state is None:
             return 0.0
+        starting = self.robot_mode is RobotMode.RUNNING and now - self._starting <= STARTING
+        if starting and state.fault and not state.emergency_stop:
+            self.arm.recover("brake release", now)  # again: it may have been asked before the arm stood
+            self._settled = False
         if not self._settled:
             self.q, self.dq, self._settled = list(state.q), [0.0] * DOF, True
-        powered = self.robot_mode is RobotMode.RUNNING and now - self._starting > STARTING
-        if powered and state.fault and not state.emergency_stop:
+        if self.robot_mode is RobotMode.RUNNING and not starting and state.fault and not state.emergency_stop:
             self._faulted = self._faulted or state.fault
         if self.safety_mode in (SafetyMode.ROBOT_EMERGENCY_STOP, SafetyMode.FAULT):
             self.power_off(now)
@@ -274,7 +277,7 @@ class Machine:
 
 def _within(wanted: float, left: float, before: float, dt: float) -> float:
     """A joint's speed as its drive permits it: bounded, able to stop in what is left, and not changed too fast."""
-    most = min(FASTEST, math.sqrt(2.0 * HARDEST * abs(left)))
+    most = min(FASTEST, math.sqrt(HARDEST * abs(left)))  # half of the deceleration: the lag needs the rest
     change = HARDEST * dt
     return min(max(min(max(wanted, -most), most), before - change), before + change)
 

@@ -21,7 +21,7 @@ from sim.contract import SERVICE
 from sim.robot import TwinDriver
 from sim.twin import TwinNode
 from sim.ur_controller import Ports, UrController
-from sim.ur_machine import Machine
+from sim.ur_machine import Machine, RobotMode
 
 CYCLE = 0.002
 """s."""
@@ -70,6 +70,20 @@ class UrSimulation:
         self._twin.step(now)
         self.controller.step(now)
 
+    def warm_up(self) -> None:
+        """Load the compiled kernels, which may take longer than the drives wait, then begin anew."""
+        clock, machine = RealClock(), self.controller.machine
+        running = machine.robot_mode is RobotMode.RUNNING
+        for _ in range(50):
+            self.step(clock.now())
+        machine.power_off(clock.now())
+        machine.restart_safety(clock.now())
+        if running:
+            machine.release_brakes()
+        for _ in range(10):
+            self.step(clock.now())
+            time.sleep(CYCLE)
+
     def order(self, line: str) -> str:
         """Do what a person at the arm does (see `ORDERS`); return what there is to say."""
         words = line.split() or ["state"]
@@ -96,7 +110,8 @@ class UrSimulation:
         at = " ".join(f"{v:.1f}" for v in np.degrees(m.q))
         return (
             f"robot {m.robot_mode.name}, safety {m.safety_mode.name} {m.fault}, program {m.program.name} "
-            f"{m.program_name}, slider {100.0 * m.slider:.0f} %, {'remote' if m.remote else 'local'}, joints {at} degrees"
+            f"{m.program_name}, slider {100.0 * m.slider:.0f} %, {'remote' if m.remote else 'local'}, "
+            f"joints {at} degrees"
         )
 
     def close(self) -> None:
@@ -166,8 +181,7 @@ def _serve(pipe: Connection, model: str) -> None:
     except (OSError, ValueError) as error:
         pipe.send(error)
         return
-    for _ in range(50):
-        simulation.step(time.monotonic())  # the first steps load the compiled kernels
+    simulation.warm_up()
     pipe.send(simulation.controller.address)
 
     def goes_on() -> bool:

@@ -164,7 +164,7 @@ def fault(state: Measured) -> str:
         return state.problem
     if not state.playing:
         return "the control program does not run"
-    if state.slider < 0.999:
+    if not state.slider >= 0.999:
         return f"the speed slider stands at {100.0 * state.slider:.0f} %: set it to 100 % and use the cell's override"
     return ""
 
