@@ -186,8 +186,8 @@ class UrDriver:
         outputs = {name: bool(m.outputs >> n & 1) for n, name in enumerate(self.options.outputs)}
         inputs = {name: bool(m.inputs >> n & 1) for n, name in enumerate(self.options.inputs)}
         fault = link.fault(m)
-        if m.recovered != self._recovers:
-            fault = fault or "the arm is being started"
+        if m.halted and not self._stopped and m.recovered == self._recovers:
+            fault = fault or "the arm is held in its process"
         t = m.t if before is None else max(m.t, before.t)
         self._newest = DriverState(
             self._seq, t, m.q, m.dq, [0.0] * DOF, 0.0, False, inputs, outputs,

@@ -275,15 +275,16 @@ class Eye:
         self._stamp, self._new = -1.0, time.monotonic()
         self._seq = 0
 
-    def run(self) -> None:
-        """Until the driver hangs up or the controller is silent."""
+    def run(self) -> bool:
+        """Until the driver hangs up (True) or the controller is silent (False)."""
         self._wire.settimeout(0.5 / RATE)
         while self._listen():
             now = time.monotonic()
             if self._look(now):
                 self._new = now
             elif now - self._new > SILENT:
-                return
+                return False
+        return True
 
     def _listen(self) -> bool:
         """Take orders for a part of a cycle; False when nobody is there any more."""
@@ -345,9 +346,9 @@ def main(wire: socket.socket, board: link.Board, settings: link.Settings) -> Non
         return
     thread = threading.Thread(target=hand.run, name="hand", daemon=True)
     thread.start()
-    Eye(hand, receive, wire, board).run()
-    hand.end()
-    thread.join(1.0)
+    if Eye(hand, receive, wire, board).run():  # a silent controller cannot be told to brake: its watchdog does it
+        hand.end()
+        thread.join(1.0)
 
 
 if __name__ == "__main__":

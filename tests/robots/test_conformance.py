@@ -25,7 +25,7 @@ def conformance(driver: str, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("driver", ["null", "twin", "abb", "example"])
+@pytest.mark.parametrize("driver", ["null", "twin", "abb", "ur", "example"])
 def test_good_drivers_pass(driver: str) -> None:
     done = conformance(driver)
     assert done.returncode == 0, done.stdout[-4000:]
