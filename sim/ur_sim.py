@@ -74,6 +74,7 @@ class UrSimulation:
         """Load the compiled kernels, which may take longer than the drives wait, then begin anew."""
         clock, machine = RealClock(), self.controller.machine
         running = machine.robot_mode is RobotMode.RUNNING
+        self._tcp_pose([0.0] * 6)
         for _ in range(50):
             self.step(clock.now())
         machine.power_off(clock.now())
