@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cell.yamlfile import Document, FileError, FileErrors, read_yaml
-from perception.config import CameraConfig, PerceptionConfig
+from perception.config import CameraConfig, PeopleConfig, PerceptionConfig
 from recipes.contract import CellView
 from robots.config import RobotConfig
 from robots.description import ModelError
@@ -51,6 +51,7 @@ class CellConfig(Strict):
     """Left out: the real one."""
     cameras: Annotated[list[CameraConfig], Field(max_length=16)] = Field(default_factory=list)
     perception: PerceptionConfig = PerceptionConfig()
+    people: PeopleConfig = PeopleConfig()
     workcell: Workcell
 
 

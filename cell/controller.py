@@ -29,11 +29,19 @@ from cell.contract import (
 )
 from cell.packml import Refused
 from cell.sequencer import Frozen
-from cell.session import Session
+from cell.session import SKELETONS, Session
 from cell.unit import Unit
 from cell.yamlfile import FileErrors
 from perception.contract import SERVICE as PERCEPTION_SERVICE
-from perception.contract import TOPIC_EXPECTED, TOPIC_OBSERVATION, ConfirmClear, ExpectedParts, Observation
+from perception.contract import (
+    TOPIC_EXPECTED,
+    TOPIC_OBSERVATION,
+    TOPIC_SKELETONS,
+    ConfirmClear,
+    ExpectedParts,
+    Observation,
+    Skeletons,
+)
 from recipes.analysis import check
 from recipes.contract import CellView
 from recipes.expand import LoadedRecipe, load_recipe
@@ -59,6 +67,7 @@ class ControllerNode:
         issuers: names of the safety supervisors, as the robot node knows them.
         watched: nodes whose heartbeat must not fall silent.
         period: time between two steps, s.
+        skeletons: somebody publishes them; their absence is told, and changes nothing else.
     """
 
     name = NODE
@@ -73,6 +82,7 @@ class ControllerNode:
         issuers: Sequence[str] = ("supervisor",),
         watched: Sequence[str] = (),
         period: float = 0.02,
+        skeletons: bool = False,
     ) -> None:
         self.period = period
         self._link = RobotClient(ports, "controller", session, robot)
@@ -81,6 +91,8 @@ class ControllerNode:
         self._safety = ports.subscriber(TOPIC_SAFETY, SafetyStatus)
         self._observation = ports.subscriber(TOPIC_OBSERVATION, Observation)
         self._ledger = ports.subscriber(TOPIC_LEDGER, LedgerStatus)
+        self._skeletons = ports.subscriber(TOPIC_SKELETONS, Skeletons) if skeletons else None
+        self.unit.seen.skeletons_due = skeletons
         self._heartbeats = {node: ports.subscriber(f"heartbeat.{node}", Heartbeat) for node in watched}
         self.unit.seen.heartbeats = dict.fromkeys(watched, -1e9)
         self._service = ports.responder(SERVICE, CellRequest)
@@ -118,6 +130,9 @@ class ControllerNode:
         ledger = self._ledger.take()
         if ledger is not None:
             seen.ledger, seen.ledger_at = ledger.body, now
+        skeletons = self._skeletons.take() if self._skeletons is not None else None
+        if skeletons is not None:
+            seen.skeletons, seen.skeletons_at = skeletons.body, now
         for node, inbox in self._heartbeats.items():
             # A node that reports a fault is alive; its fault has an alarm of its own.
             if inbox.take() is not None:
@@ -249,6 +264,7 @@ def build_controller(session: Session, ports: Ports) -> ControllerNode:
     if file.recipe:
         frozen = freeze(load_recipe(Path(file.recipe)), session.cell, view, file.settings, file.batches)
     own = "controller" if file.mode == "lockstep" else secrets.token_hex(8)
-    watched = [name for name in session.node_names if name not in (NODE, "recorder")]
+    watched = [name for name in session.node_names if name not in (NODE, "recorder", SKELETONS)]
     issuers = session.cell.config.robot.leases.issuers
-    return ControllerNode(ports, view, own, frozen, issuers=issuers, watched=watched)
+    skeletons = session.skeletons
+    return ControllerNode(ports, view, own, frozen, issuers=issuers, watched=watched, skeletons=skeletons)

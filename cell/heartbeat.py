@@ -39,6 +39,7 @@ class LiveLoop:
         self._clock = clock
         self._ports = ports
         self._beats = ports.publisher(topic(ports.node), Heartbeat)
+        self._wakes = list(getattr(node, "wakes", ()))
         self._stop = False
         self._late = 0.0
         self._steps = self._slow = 0
@@ -59,19 +60,31 @@ class LiveLoop:
             while not self._stop:
                 now = self._clock.now()
                 if now < due:
-                    time.sleep(due - now)
-                    now = self._clock.now()
+                    now = self._rest(due, now)
                 self._late = max(self._late, now - due)
                 self._node.step(now)
-                self._account(self._clock.now() - now, now - due)
+                self._account(self._clock.now() - now, max(0.0, now - due))
                 if now >= beat:
                     self._beats.send(Heartbeat(self._node.name, now, True, "", self._late), now)
                     self._ports.refresh()
                     beat, self._late = now + BEAT, 0.0
-                due = max(due + self._node.period, now)
+                # Woken early, the node is due a period after that.
+                due = now + self._node.period if now < due else max(due + self._node.period, now)
         finally:
             print(self.account, flush=True)
             self._node.close()
+
+    def _rest(self, due: float, now: float) -> float:
+        """Wait until the next step is due, or until something has come that the node wants to look at at once; return
+        the time then."""
+        if self._wakes:
+            came = self._ports.wait(self._wakes, due - now)
+            now = self._clock.now()
+            if came:
+                return now
+        if now < due:
+            time.sleep(due - now)
+        return self._clock.now()
 
     def _account(self, took: float, late: float) -> None:
         self._steps += 1

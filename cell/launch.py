@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from cell.bus.inprocess import Hub
 from cell.bus.messages import Heartbeat
-from cell.bus.ports import BusError, Node
+from cell.bus.ports import BusError, Node, Ports
 from cell.bus.zeromq import ZmqPorts
 from cell.clock import Clock, RealClock, SimulatedClock
 from cell.heartbeat import topic as heartbeat_topic
@@ -33,6 +33,7 @@ from cell.session import (
     OPERATOR,
     RECORDER,
     RUN_PREFIX,
+    SKELETONS,
     WORLD,
     Session,
     SessionError,
@@ -42,14 +43,15 @@ from cell.session import (
 from perception.cameras.ring import clear_away, ring_folder
 from safety.contract import SECOND
 
+VISITOR = "visitor"
 SHOW_EVERY = 0.1
 """Time between two updates of the display, wall s."""
 END_AFTER = 0.5
 """A run goes on so long after its end, s, so that the last events are recorded."""
-HOSTED = {SECOND: (1, 2, False), RECORDER: (10, 2, True), LEDGER: (1, 1, False)}
+HOSTED = {SECOND: (1, 2, False), RECORDER: (10, 2, True), LEDGER: (1, 1, False), SKELETONS: (1, 2, True)}
 """Nodes that have a process of their own in lock-step runs too: how many steps they get at once, and how many of these
 later they have answered. The second channel's lease comes two periods after its inputs: as long as plain numpy takes
-for a full picture, and its own period."""
+for a full picture, and its own period. Skeletons come 0.16 s after their pictures."""
 REFEREE_TIME = 10.0
 """A run goes on for at most so long after that, s, until the referee has seen all of it."""
 START_UP = 60.0
@@ -78,6 +80,8 @@ class RunResult(NamedTuple):
 
 
 Show = Callable[[Progress], None]
+Visit = Callable[[Ports], Callable[[float], None]]
+"""Connects somebody who looks on; returns what is told the time, s, after each step."""
 
 
 def run_directory(runs: Path) -> Path:
@@ -93,9 +97,11 @@ def run_directory(runs: Path) -> Path:
     raise SessionError(f"no free folder name in {runs}")
 
 
-def run_lockstep(options: RunOptions, show: Show | None = None, session: Session | None = None) -> RunResult:
-    """Run a recipe on simulated time, in a new session unless one is given. Raises FileErrors, SessionError, BusError
-    before anything moves."""
+def run_lockstep(
+    options: RunOptions, show: Show | None = None, session: Session | None = None, visit: Visit | None = None
+) -> RunResult:
+    """Run a recipe on simulated time, in a new session unless one is given. `visit`: looks on, told the time after each
+    step. Raises FileErrors, SessionError, BusError before anything moves."""
     begun = time.perf_counter()
     session = session or new_session(options, run_directory(options.runs), attended=True)
     clock, hub = SimulatedClock(), Hub()
@@ -112,11 +118,19 @@ def run_lockstep(options: RunOptions, show: Show | None = None, session: Session
     ports = hub.ports(OPERATOR)
     operator = Operator(ports, "operator", options.confirm_clear, WORLD in session.node_names, session=OPERATOR)
     observer, referee = Observer(ports), RefereeView(ports)
+    look = visit(hub.ports(VISITOR)) if visit is not None else None
+
+    def step() -> float:
+        now = loop.step()
+        if look is not None:
+            look(now)
+        return now
+
     # What was loaded stays to the end: looking through it again and again for garbage costs several percent of a run.
     gc.collect()
     gc.freeze()
     try:
-        now = _drive(loop.step, options, operator, observer, referee, show, begun)
+        now = _drive(step, options, operator, observer, referee, show, begun)
     finally:
         gc.unfreeze()
         loop.close()
@@ -225,7 +239,8 @@ def start_nodes(session: Session, processes: Processes, ports: ZmqPorts, clock: 
     for group in (world, rest):
         for name in group:
             processes.start(name)
-        _await_nodes(group, processes, ports, clock)
+        # What only labels keeps nobody waiting; that it is missing is an alarm.
+        _await_nodes([name for name in group if name != SKELETONS], processes, ports, clock)
 
 
 def _await_nodes(names: list[str], processes: Processes, ports: ZmqPorts, clock: Clock) -> None:
@@ -236,6 +251,8 @@ def _await_nodes(names: list[str], processes: Processes, ports: ZmqPorts, clock:
     while waiting:
         waiting -= {name for name in waiting if beats[name].take() is not None}
         for name, code in processes.ended().items():
+            if name == SKELETONS:
+                continue
             raise SessionError(f"node {name} ended with code {code} while starting:\n{processes.log_tail(name)}")
         if clock.now() > deadline:
             raise SessionError(f"no sign of life from {', '.join(sorted(waiting))} after {START_UP:.0f} s")

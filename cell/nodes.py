@@ -9,12 +9,25 @@ from cell.bus.ports import Node, Ports
 from cell.clock import Clock
 from cell.config import LoadedCell
 from cell.contact_truth import contact_truth
-from cell.session import ARM, CONTROLLER, LEDGER, PERCEPTION, RECORDER, SUPERVISOR, WORLD, Session, entry_point
-from perception.cameras.links import BusSink, BusSource, FrameSink, FrameSource, RingSink, RingSource
+from cell.session import (
+    ARM,
+    CONTROLLER,
+    LEDGER,
+    PERCEPTION,
+    RECORDER,
+    SKELETONS,
+    SUPERVISOR,
+    WORLD,
+    Session,
+    entry_point,
+)
+from perception.cameras.links import BusSink, BusSource, ColourSource, FrameSink, FrameSource, RingSink, RingSource
 from perception.cameras.ring import RingError, RingFormat, RingReader, RingWriter, ring_folder
-from perception.contract import CameraInfo
+from perception.contract import CameraInfo, FrameReady, topic_ready
 from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
+from perception.skeletonnode import SkeletonNode
+from perception.skeletons import SkeletonCore
 from robots.description import load_description
 from robots.leases import LeaseRules
 from robots.model import RobotModel
@@ -35,6 +48,8 @@ from safety.zones import keep_out_boxes
 
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
+LIVE_CAMERA_PERIOD = 0.001
+"""Live, a frame is complete at any time; asking for it costs little."""
 SELF_TESTED = ("exact", "ssm_contact", "reach")
 """Methods that must answer a phantom in any link with 0, and whose robot node demands the test of both channels; the
 others look at a distance or a zone alone."""
@@ -48,6 +63,8 @@ def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1
         return _camera(name.removeprefix("camera."), session, ports)
     if name == PERCEPTION:
         return _perception(session, ports)
+    if name == SKELETONS:
+        return _skeletons(session, ports)
     if name == SUPERVISOR:
         return _supervisor(session, ports, clock, boot)
     if name == SECOND:
@@ -122,7 +139,8 @@ def camera_infos(cell: LoadedCell, seed: int = 0) -> list[CameraInfo]:
 def _camera(name: str, session: Session, ports: Ports) -> Node:
     driver, options = camera_options(name, session.cell, session.file.seed)
     camera = entry_point("cell.cameras", driver)(name, options, ports)
-    return CameraNode(camera, _frame_sink(camera.info, session, ports), ports.event_source(), CAMERA_PERIOD)
+    period = LIVE_CAMERA_PERIOD if session.file.mode == "live" else CAMERA_PERIOD
+    return CameraNode(camera, _frame_sink(camera.info, session, ports), ports.event_source(), period)
 
 
 def _ring(info: CameraInfo, session: Session) -> tuple[Path, RingFormat]:
@@ -132,19 +150,22 @@ def _ring(info: CameraInfo, session: Session) -> tuple[Path, RingFormat]:
 def _frame_sink(info: CameraInfo, session: Session, ports: Ports) -> FrameSink:
     """Frames go through shared memory between processes, over the bus within one."""
     if session.file.mode != "live":
-        return BusSink(ports, info.name)
+        return BusSink(ports, info.name, session.skeletons and info.colour)
     from cell.session import SessionError
 
     try:
-        return RingSink(RingWriter(*_ring(info, session)))
+        writer = RingWriter(*_ring(info, session))
     except RingError as error:
         raise SessionError(str(error)) from error
+    return RingSink(writer, ports.publisher(topic_ready(info.name), FrameReady))
 
 
 def _frame_source(info: CameraInfo, session: Session, ports: Ports) -> FrameSource:
     if session.file.mode != "live":
         return BusSource(ports, info.name)
-    return RingSource(RingReader(*_ring(info, session)))
+    # Copying colours would cost more than depth does.
+    reader = RingReader(*_ring(info, session), colour=False)
+    return RingSource(reader, ports.subscriber(topic_ready(info.name), FrameReady))
 
 
 def _perception(session: Session, ports: Ports) -> Node:
@@ -157,6 +178,19 @@ def _perception(session: Session, ports: Ports) -> Node:
     fusion = CameraFusion(infos, config.workcell, config.perception, model_of(session))
     links = {info.name: _frame_source(info, session, ports) for info in infos}
     return PerceptionNode(ports, fusion, PERCEPTION_PERIOD, links)
+
+
+def _skeletons(session: Session, ports: Ports) -> Node:
+    config = session.cell.config
+    infos = camera_infos(session.cell, session.file.seed)
+    core = SkeletonCore(infos, config.workcell, config.perception, model_of(session))
+    live = session.file.mode == "live"
+    coloured = [info for info in infos if info.colour]
+    sources: dict[str, FrameSource] = {
+        info.name: RingSource(RingReader(*_ring(info, session))) if live else ColourSource(ports, info.name)
+        for info in coloured
+    }
+    return SkeletonNode(ports, core, sources)
 
 
 def _supervisor(session: Session, ports: Ports, clock: Clock, boot: int) -> Node:
@@ -250,7 +284,9 @@ def _observer(name: str, session: Session, ports: Ports) -> Node:
         stopping = _stopping(session, model_of(session), session.cell.config.robot.rate_limits.limits)
         if stopping is not None:
             about["stopping_table"] = stopping.table.model_dump_json()
-        return RecorderNode(ports, session.directory / "flight.mcap", issuers=issuers, about=about)
+        return RecorderNode(
+            ports, session.directory / "flight.mcap", issuers=issuers, about=about, skeletons=session.skeletons
+        )
     from cell.session import SessionError
 
     raise SessionError(f"there is no node {name!r}; there are {', '.join(session.node_names)}")

@@ -17,6 +17,9 @@ from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 from safety.contract import SafetyStatus
 
 SAMPLE_EVERY = 0.05
+"""Time between two samples of the timeline at first, s."""
+MOST_SAMPLES = 12_000
+"""Of ten minutes; a longer run keeps every second one and takes half as many from then on, as often as it must."""
 _encode = msgspec.msgpack.Encoder().encode
 _NO_TIME = {"wall", "wall_time", "cycle_time", "pid", "path"}
 """Event fields that tell of the machine and not of the run."""
@@ -89,7 +92,7 @@ class Observer:
         self.recent: list[Event] = []
         self._grounds: deque[str] = deque(maxlen=64)
         self._last: float | None = None
-        self._next_sample = 0.0
+        self._next_sample, self._every = 0.0, SAMPLE_EVERY
 
     @property
     def gaps(self) -> int:
@@ -153,6 +156,8 @@ class Observer:
             if robot.rate == 0.0 and safety.limit == 0.0:
                 self.time_stopped += dt
         if now >= self._next_sample:
-            self._next_sample = now + SAMPLE_EVERY
+            if len(self.samples) >= MOST_SAMPLES:
+                self.samples, self._every = self.samples[::2], 2.0 * self._every
+            self._next_sample = now + self._every
             state = self.cell.state if self.cell is not None else ""
             self.samples.append(Sample(now, safety.separation, safety.required, robot.rate, safety.limit, state))

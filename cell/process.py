@@ -25,6 +25,8 @@ PRIORITY = {
 """SCHED_FIFO priorities where the system permits, by the first word of a node's name: the last line before the drives
 comes first. A controller or a camera that is late stops the arm, so both go before what only
 tells or records."""
+NICE = {"skeletons": 10}
+"""What only labels takes what time others leave."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -69,6 +71,8 @@ def _run(name: str, session_file: Path) -> int:
 
     priority = PRIORITY.get(name.partition(".")[0])
     how = real_time_scheduling(priority) if priority is not None else "ordinary scheduling"
+    if (more := NICE.get(name, 0)) > 0:
+        os.nice(more)
     # Scheduling comes before the first ZeroMQ context, or its threads stay behind at ordinary priority.
     from cell.bus.zeromq import ZmqPorts
     from cell.clock import RealClock

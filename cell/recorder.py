@@ -25,7 +25,7 @@ from cell.bus.ports import Ports, Subscriber
 from cell.contract import TOPIC_STATUS as TOPIC_CELL
 from cell.contract import CellStatus
 from cell.keeping import HELD_BACK, InOrder, StateKeeper
-from perception.contract import TOPIC_OBSERVATION, CameraHealth, Observation
+from perception.contract import TOPIC_OBSERVATION, TOPIC_SKELETONS, CameraHealth, Observation, Skeletons
 from robots.contract import ARM, AcceptedMotion, RobotState, SpeedLease, topic_lease, topic_motion, topic_state
 from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 from safety.contract import SafetyStatus
@@ -167,8 +167,10 @@ class RecorderNode:
         issuers: tuple[str, ...] = ("supervisor",),
         period: float = 0.02,
         about: dict[str, str] | None = None,
+        skeletons: bool = False,
     ) -> None:
-        """`about` says what a recheck needs to know. Raises RecordError if the file cannot be made."""
+        """`about` says what a recheck needs to know; `skeletons`: somebody says them. Raises
+        RecordError if the file cannot be made."""
         self.period = period
         self.path = path
         try:
@@ -177,6 +179,8 @@ class RecorderNode:
         except OSError as error:
             raise RecordError(f"recording {path}: {error.strerror}; give the cell the right to write there") from None
         kinds: list[tuple[str, type]] = [(TOPIC_SAFETY, SafetyStatus), (TOPIC_CELL, CellStatus)]
+        if skeletons:
+            kinds.append((TOPIC_SKELETONS, Skeletons))
         # Nothing of these is looked at here: they are written as they came.
         self._inputs: list[tuple[str, type, Subscriber[msgspec.Raw]]] = [
             (topic, kind, ports.subscriber(topic, msgspec.Raw)) for topic, kind in kinds
@@ -265,6 +269,7 @@ def read_flight(path: Path) -> Iterator[Recorded]:
             SpeedLease,
             ObservationSummary,
             PackedObservation,
+            Skeletons,
             Event,
         )
     }

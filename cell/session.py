@@ -22,6 +22,7 @@ from safety.methods import Method
 
 WORLD, PERCEPTION, SUPERVISOR, CONTROLLER, ARM = "twin", "perception", "supervisor", "controller", "arm"
 LEDGER, RECORDER, OPERATOR = "ledger", "recorder", "operator"
+SKELETONS = "skeletons"
 RUN_PREFIX = "cell-"
 """Begins the names of folders that live runs make for sockets and frames."""
 NO_ARM = "null"
@@ -82,12 +83,18 @@ class Session:
         return simulated or config.robot.driver == NO_ARM
 
     @property
+    def skeletons(self) -> bool:
+        """Are people looked for in the cameras' colours?"""
+        return self.cell.config.people.skeletons and self.file.perception == "rendered"
+
+    @property
     def node_names(self) -> tuple[str, ...]:
         """All nodes, in the order in which they step."""
         cameras = [] if self.file.perception == "surface" else [f"camera.{c.name}" for c in self.cell.config.cameras]
         world = [WORLD] if self.cell.config.world is not None else []
         second = [SECOND] if SECOND in self.cell.config.robot.leases.issuers else []
-        return (*world, *cameras, PERCEPTION, SUPERVISOR, *second, CONTROLLER, ARM, LEDGER, RECORDER)
+        people = [SKELETONS] if self.skeletons else []
+        return (*world, *cameras, PERCEPTION, SUPERVISOR, *second, CONTROLLER, ARM, *people, LEDGER, RECORDER)
 
     @property
     def addresses(self) -> Addresses:

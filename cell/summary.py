@@ -47,6 +47,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Worst measured: age of the data the arm moved on, a tick of the robot node, and the drives' configured delay."""
     reaction_parts: dict[str, dict[str, float]] = {}
     """Part of the reaction time -> budget_s, p50_s, p99_s, worst_s as measured."""
+    late_leases: int = 0
+    """How often a lease came late (<= 500 ms), braked the arm, and the arm went on."""
     alarms: list[str]
     """Codes in the order they were raised."""
     event_gaps: int

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cell.contract import LedgerStatus
-from perception.contract import MOVED, Observation
+from perception.contract import MOVED, Observation, Skeletons
 from robots.contract import RobotState
 from safety.contract import SafetyStatus
 
@@ -19,6 +19,8 @@ OBSERVATION_TIMEOUT = 0.5
 STATUS_TIMEOUT = 0.5
 HEARTBEAT_TIMEOUT = 1.0
 LEDGER_TIMEOUT = 2.0
+SKELETON_TIMEOUT = 2.0
+"""Skeletons take what time others leave; nobody waits for them, s."""
 UNHEALTHY_TIME = 0.2
 """So long may an observation be unhealthy before it is an alarm (the arm stands at once in any case), s."""
 GRACE = 10.0
@@ -42,6 +44,9 @@ class Seen:
     unhealthy_since: float | None = None
     ledger: LedgerStatus | None = None
     ledger_at: float = -1e9
+    skeletons: Skeletons | None = None
+    skeletons_at: float = -1e9
+    skeletons_due: bool = False
     heartbeats: dict[str, float] = field(default_factory=dict)
     """Watched node -> time of its last sign of life."""
     status_restarted: bool = False
@@ -91,6 +96,11 @@ def conditions(seen: Seen, now: float) -> Iterator[tuple[str, bool, str]]:
     yield "configuration_changed", changed, seen.status.fingerprint if changed and seen.status is not None else ""
     quiet = sorted(node for node, at in seen.heartbeats.items() if silent(at, HEARTBEAT_TIMEOUT))
     yield "node_silent", bool(quiet), ", ".join(quiet)
+    if seen.skeletons_due:
+        gone = silent(seen.skeletons_at, SKELETON_TIMEOUT)
+        lost = seen.skeletons is not None and not seen.skeletons.ok
+        reason = seen.skeletons.reason if seen.skeletons is not None else ""
+        yield "skeletons_lost", gone or lost, "their node is silent" if gone else reason
     if seen.ledger is not None:
         gone = silent(seen.ledger_at, LEDGER_TIMEOUT)
         yield "ledger_failed", gone or not seen.ledger.ok, "the ledger is silent" if gone else seen.ledger.reason

@@ -88,6 +88,13 @@ class CameraConfig(Strict):
         return changed is not None and measured is not None and measured < changed
 
 
+class PeopleConfig(Strict):
+    """What is told of people beyond where they are. No limit rests on it, so it is no part of the fingerprint."""
+
+    skeletons: bool = False
+    """Look for skeletons in the colour pictures of cameras whose `options` say `colour: true`."""
+
+
 class PerceptionConfig(Strict):
     """How depth becomes occupied space. Every value decides what counts as a person: part of the fingerprint."""
 

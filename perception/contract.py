@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 TOPIC_OBSERVATION = "perception.observation"
 TOPIC_EXPECTED = "cell.expected_parts"
+TOPIC_SKELETONS = "perception.skeletons"
 MOVED = "moved: "
 """Beginning of `CameraHealth.reason` of a camera that is not where the cell file says."""
 SERVICE = "perception.requests"
@@ -19,6 +20,16 @@ SERVICE = "perception.requests"
 def topic_frame(camera: str) -> str:
     """Topic of `FrameMessage` of one camera."""
     return f"camera.{camera}.frame"
+
+
+def topic_colour(camera: str) -> str:
+    """Topic of `ColourMessage` of one camera."""
+    return f"camera.{camera}.colour"
+
+
+def topic_ready(camera: str) -> str:
+    """Topic of `FrameReady` of one camera."""
+    return f"camera.{camera}.ready"
 
 
 class Intrinsics(msgspec.Struct, frozen=True):
@@ -89,6 +100,29 @@ class FrameMessage(msgspec.Struct, frozen=True):
     height: int
     width: int
     depth: bytes
+    boot: int = 0
+
+
+class FrameReady(msgspec.Struct, frozen=True):
+    """A frame lies in the ring of a live camera: whoever reads it need not wait for its next look. Nothing is lost if
+    this is."""
+
+    seq: int
+
+
+class ColourMessage(msgspec.Struct, frozen=True):
+    """A frame with its colours on the bus of a lock-step run, for whoever looks for skeletons. It is a topic of its
+    own, so that what reads depth alone reads the same with and without it."""
+
+    camera: str
+    seq: int
+    exposure: float
+    height: int
+    width: int
+    depth: bytes
+    """uint16 little endian, mm."""
+    colour: bytes
+    """RGB, 8 bits."""
     boot: int = 0
 
 
@@ -174,6 +208,53 @@ class Observation(msgspec.Struct, frozen=True):
     tracks: list[Track]
     confirmed_clear: bool
     """A person has confirmed since start that the cell is clear; before that everything unseen is possible."""
+
+
+class SkeletonJoint(msgspec.Struct, frozen=True):
+    """One joint of a skeleton; names as in `perception.pose.JOINTS`."""
+
+    name: str
+    position: tuple[float, float, float]
+    """Base frame, m."""
+    visibility: float
+    """As the library judges it, 0 to 1."""
+
+
+class Skeleton(msgspec.Struct, frozen=True):
+    """A person as colour and depth show them."""
+
+    track: int
+    """`Track.id` of the person it is of."""
+    camera: str
+    exposure: float
+    """Of the picture it was found in, s."""
+    position: tuple[float, float, float]
+    """Middle of the trunk's joints, base frame, m."""
+    confidence: float
+    joints: list[SkeletonJoint]
+    """Those that have a place."""
+    nearest_part: str
+    """Body part of the person's seen point that is nearest to the arm; empty: cannot be told, which has to count as the
+    most sensitive one."""
+    nearest: tuple[float, float, float]
+    """That point, base frame, m."""
+    nearest_distance: float
+    """From it to the arm's surface at the exposure, m; below 0 inside."""
+
+
+class Skeletons(msgspec.Struct, frozen=True):
+    """Who was recognised by a skeleton, several times a second. Labels for people to look at and for reports: no limit
+    rests on them, and having none loosens nothing."""
+
+    seq: int
+    t: float
+    """Newest exposure that was looked at, s; -1.0 if there was none."""
+    ok: bool
+    """False: nobody can be recognised, `reason` says why."""
+    reason: str
+    people: list[Skeleton]
+    asked: int
+    """People of whom a picture was looked at this time."""
 
 
 class ExpectedPart(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -44,10 +45,10 @@ class CameraFusion:
         lower, upper = (np.asarray(corner, float) for corner in workcell.person_volume)
         self.movement = {c.name: MovementWatch(c, self.views[c.name].background, lower, upper) for c in cameras}
         self.map = ClearanceMap(workcell, config)
+        self._workcell = workcell
         self._voxels: dict[str, VoxelView] = {c.name: self.map.view(c, self.views[c.name].background) for c in cameras}
         self.history = ArmHistory(model)
         self._latest: dict[str, _Latest] = {}
-        self._map_time = -math.inf
         self._overflow = False
         self._balls = np.zeros((config.max_balls, 3), np.float32)
         self._tracker = Tracker()
@@ -57,20 +58,17 @@ class CameraFusion:
 
     def warm_up(self) -> None:
         """Load the compiled kernels with an empty picture; nothing of it stays."""
+        spare = ClearanceMap(self._workcell, self._config)
         for view in self.views.values():
             info = view.info.intrinsics
             blank = np.full((info.height, info.width), 900, np.uint16)
             arm = Capsules(np.zeros((1, 3)), np.ones((1, 3)), np.ones(1))
             seen = view.process(Frame(view.info.name, 0, 0.0, blank), arm, [])
             self.movement[view.info.name].warm_up()
-            spare = self.map.possible.copy()
-            self.map.clear(self._voxels[view.info.name], np.zeros_like(seen.free))
-            self.map.occupy(seen.points)
-            self.map.drop_pockets()
-            self.map.exclude_arm(arm.a, arm.b, arm.r)
-            self.map.balls((arm.a[0], arm.b[0]), self._balls)
-            voxels.dilate(self.map.possible, self.map.solid, np.zeros_like(spare))
-            self.map.possible[:] = spare
+            spare.look(0.0, [(self._voxels[view.info.name], np.zeros_like(seen.free))], arm)
+            spare.occupy(seen.points, self._config.cell_size)
+            spare.drop_pockets(arm)
+            spare.balls((arm.a[0], arm.b[0]), self._balls)
 
     def confirm_clear(self) -> None:
         """A person vouches that nobody is in the unseen part of the cell."""
@@ -84,28 +82,31 @@ class CameraFusion:
         if state is not None:
             self.history.add(state)
         admitted = [f for f in frames if f.camera in self._watches and self._watches[f.camera].admit(f, now)]
-        used = False
-        for frame in sorted(admitted, key=lambda f: (f.exposure, f.camera)):
-            arm = self.history.at(frame.exposure)
-            if arm is not None:
-                self._use(frame, arm, parts)
-                used = True
-        return self._observe(now) if used else None
+        used = [
+            (frame, arm)
+            for frame in sorted(admitted, key=lambda f: (f.exposure, f.camera))
+            if (arm := self.history.at(frame.exposure)) is not None
+        ]
+        if not used:
+            return None
+        # Cameras exposed at the same moment sweep the map together: nobody passes from one's view into another's.
+        for exposure, together in itertools.groupby(used, key=lambda pair: pair[0].exposure):
+            self._use(exposure, list(together), parts)
+        self.map.drop_pockets(used[-1][1])
+        return self._observe(now)
 
-    def _use(self, frame: Frame, arm: Capsules, parts: list[ExpectedPart]) -> None:
-        view, movement = self.views[frame.camera], self.movement[frame.camera]
-        seen: Seen = view.process(frame, arm, parts)
-        movement.update(frame.depth, view.label)
-        self._watches[frame.camera].moved = movement.moved
-        self._latest[frame.camera] = _Latest(seen.exposure, seen.points, seen.overflow)
-        if frame.exposure >= self._map_time:
-            # A frame older than the map may add people but cannot prove space free that was grown since.
-            self.map.advance(frame.exposure)
-            self._map_time = frame.exposure
-            self.map.clear(self._voxels[frame.camera], seen.free)
-            self.map.exclude_arm(arm.a, arm.b, arm.r)
-        self.map.occupy(*(latest.points for latest in self._latest.values()))
-        self.map.drop_pockets()
+    def _use(self, exposure: float, frames: list[tuple[Frame, Capsules]], parts: list[ExpectedPart]) -> None:
+        seen: list[tuple[str, Seen]] = []
+        for frame, arm in frames:
+            view, movement = self.views[frame.camera], self.movement[frame.camera]
+            answer: Seen = view.process(frame, arm, parts)
+            seen.append((frame.camera, answer))
+            movement.update(frame.depth, view.label)
+            self._watches[frame.camera].moved = movement.moved
+            self._latest[frame.camera] = _Latest(answer.exposure, answer.points, answer.overflow)
+        self.map.look(exposure, [(self._voxels[name], answer.free) for name, answer in seen], frames[0][1])
+        for name, answer in seen:
+            self.map.occupy(answer.points, self._config.cell_size, exposure, name)
 
     def _observe(self, now: float) -> Observation:
         reference = max(latest.exposure for latest in self._latest.values())
@@ -139,7 +140,7 @@ class CameraFusion:
             return np.zeros((0, 4), np.float32), True
         box = np.minimum(arm.a, arm.b).min(0), np.maximum(arm.a, arm.b).max(0)
         count = self.map.balls(box, self._balls)
-        grown = self.map.ball_radius + self._config.growth_speed * max(0.0, reference - self._map_time)
+        grown = self.map.ball_radius + self._config.growth_speed * max(0.0, reference - self.map.time)
         kept = self._balls[: min(count, len(self._balls))]
         return _balls(kept, grown), count > len(self._balls)
 

@@ -19,7 +19,7 @@ I32 = NDArray[np.int32]
 UNKNOWN, BACKGROUND, ROBOT, PART, PERSON, EDGE = 0, 1, 2, 3, 4, 5
 """Classes of a pixel. EDGE: behind and beside a robot pixel, where stereo mixes two depths; treated as unknown."""
 
-FREE_ALL = np.uint16(65535)
+ONE = np.uint64(1)
 SATURATED = np.uint16(65535)
 """No depth, though it is the largest number."""
 
@@ -54,60 +54,6 @@ def distance2_to_segment(x: float, y: float, z: float, a: F64, b: F64) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _fill_hole(depth: U16, v: int, u: int) -> np.uint16:
-    """Depth of the nearest neighbour of the invalid pixel (v, u) if >= 6 of its 8 neighbours are valid, else 0."""
-    rows, columns = depth.shape
-    if not (0 < v < rows - 1 and 0 < u < columns - 1):
-        return np.uint16(0)
-    valid = 0
-    nearest = FREE_ALL
-    for dv in range(-1, 2):
-        for du in range(-1, 2):
-            n = depth[v + dv, u + du]
-            if n != 0:
-                valid += 1
-                if n < nearest:
-                    nearest = n
-    return nearest if valid >= 6 else np.uint16(0)
-
-
-@njit(cache=True, nogil=True)
-def candidates(depth: U16, near: U16, filled: U16, label: U8, pixels: I32) -> int:
-    """Label every pixel UNKNOWN, BACKGROUND or PERSON, the last for whatever is nearer than the background.
-
-    depth, near: (h, w) mm; a valid pixel not nearer than `near` is background. An isolated invalid pixel takes the
-    depth of its nearest neighbour; `filled` is the picture with those. pixels: (h * w,), receives row << 16 | column
-    of every pixel that is not background, in order: nothing after this looks at the others. Returns their number.
-    """
-    rows, columns = depth.shape
-    n = 0
-    for v in range(rows):
-        for u in range(columns):
-            z = depth[v, u]
-            filled[v, u] = z
-            label[v, u] = BACKGROUND if z >= near[v, u] else PERSON
-        for u in range(columns):
-            if label[v, u] == BACKGROUND:
-                continue
-            if depth[v, u] == 0:
-                z = _fill_hole(depth, v, u)
-                filled[v, u] = z
-                label[v, u] = UNKNOWN if z == 0 else BACKGROUND if z >= near[v, u] else PERSON
-            pixels[n] = v << 16 | u
-            n += label[v, u] != BACKGROUND
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _in_capsules(x: float, y: float, z: float, more: float, cap_a: F64, cap_b: F64, cap_r: F64) -> bool:
-    for i in range(cap_r.shape[0]):
-        reach = cap_r[i] + more
-        if distance2_to_segment(x, y, z, cap_a[i], cap_b[i]) <= reach * reach:
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
 def _in_boxes(x: float, y: float, z: float, more: float, box_T: F64, half: F64) -> bool:
     for i in range(half.shape[0]):
         inside = True
@@ -122,7 +68,7 @@ def _in_boxes(x: float, y: float, z: float, more: float, box_T: F64, half: F64) 
 
 
 @njit(cache=True, nogil=True)
-def _capsule_bounds(cap_a: F64, cap_b: F64, cap_r: F64) -> F64:
+def capsule_bounds(cap_a: F64, cap_b: F64, cap_r: F64) -> F64:
     """(2, 3) lower and upper corner of a box round all capsules; empty (lower > upper) if there is none."""
     bounds = np.empty((2, 3))
     bounds[0], bounds[1] = np.inf, -np.inf
@@ -134,12 +80,30 @@ def _capsule_bounds(cap_a: F64, cap_b: F64, cap_r: F64) -> F64:
 
 
 @njit(cache=True, nogil=True)
-def _near_box(x: float, y: float, z: float, more: float, bounds: F64) -> bool:
-    return (
-        bounds[0, 0] - more <= x <= bounds[1, 0] + more
-        and bounds[0, 1] - more <= y <= bounds[1, 1] + more
-        and bounds[0, 2] - more <= z <= bounds[1, 2] + more
-    )
+def _segments(cap_a: F64, cap_b: F64, cap_r: F64) -> F64:
+    """(n, 8) of capsules: start, direction to the end, 1 / length^2 of it (0 for a ball), radius."""
+    out = np.empty((cap_r.shape[0], 8))
+    for i in range(cap_r.shape[0]):
+        length2 = 0.0
+        for k in range(3):
+            out[i, k] = cap_a[i, k]
+            out[i, 3 + k] = cap_b[i, k] - cap_a[i, k]
+            length2 += out[i, 3 + k] * out[i, 3 + k]
+        out[i, 6] = 1.0 / length2 if length2 > 0.0 else 0.0
+        out[i, 7] = cap_r[i]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _in_segments(x: float, y: float, z: float, more: float, s: F64) -> bool:
+    for i in range(s.shape[0]):
+        wx, wy, wz = x - s[i, 0], y - s[i, 1], z - s[i, 2]
+        along = min(1.0, max(0.0, (wx * s[i, 3] + wy * s[i, 4] + wz * s[i, 5]) * s[i, 6]))
+        dx, dy, dz = wx - along * s[i, 3], wy - along * s[i, 4], wz - along * s[i, 5]
+        reach = s[i, 7] + more
+        if dx * dx + dy * dy + dz * dz <= reach * reach:
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)
@@ -167,51 +131,89 @@ def classify(
     Points outside the person volume lower..upper count as background: the ray is free on its way through the volume,
     and what comes in does so through the entries of the possible-space map.
 
-    depth: (h, w) mm. pixels: as `candidates` wrote them. ray_x, ray_y: (w,), (h,) tangents. T: (4, 4) camera to base.
-    cap_*: link capsules at exposure time, base frame. The robot's margin is margin + sigmas * noise * z^2 (a
+    depth: (h, w) mm. pixels: as `pixels.candidates` wrote them. ray_x, ray_y: (w,), (h,) tangents. T: (4, 4) camera to
+    base. cap_*: link capsules at exposure time, base frame. The robot's margin is margin + sigmas * noise * z^2 (a
     fixed margin gives false stops, three sigmas do not). part_T: (n, 4, 4) base to part; part_half: (n, 3) half edges.
     """
-    bounds = _capsule_bounds(cap_a, cap_b, cap_r)
+    bounds = capsule_bounds(cap_a, cap_b, cap_r)
+    s = _segments(cap_a, cap_b, cap_r)
+    x0, y0, w0, x1, y1, w1 = lower[0], lower[1], lower[2], upper[0], upper[1], upper[2]
+    bx0, by0, bw0 = bounds[0, 0] - margin, bounds[0, 1] - margin, bounds[0, 2] - margin
+    bx1, by1, bw1 = bounds[1, 0] + margin, bounds[1, 1] + margin, bounds[1, 2] + margin
+    t00, t10, t20 = T[0, 0], T[1, 0], T[2, 0]
+    t03, t13, t23 = T[0, 3], T[1, 3], T[2, 3]
+    parts = part_half.shape[0]
+    spread = sigmas * noise
+    row = -1
+    rx = ry = rw = 0.0
     for code in pixels:
         v, u = code >> 16, code & 0xFFFF
         if label[v, u] != PERSON:
             continue
+        if v != row:
+            row = v
+            rx = T[0, 1] * ray_y[v] + T[0, 2]
+            ry = T[1, 1] * ray_y[v] + T[1, 2]
+            rw = T[2, 1] * ray_y[v] + T[2, 2]
         z = depth[v, u] * 0.001
-        cx, cy = ray_x[u] * z, ray_y[v] * z
-        x = T[0, 0] * cx + T[0, 1] * cy + T[0, 2] * z + T[0, 3]
-        y = T[1, 0] * cx + T[1, 1] * cy + T[1, 2] * z + T[1, 3]
-        w = T[2, 0] * cx + T[2, 1] * cy + T[2, 2] * z + T[2, 3]
-        if x < lower[0] or y < lower[1] or w < lower[2] or x > upper[0] or y > upper[1] or w > upper[2]:
+        c = float(ray_x[u])
+        x = (t00 * c + rx) * z + t03
+        y = (t10 * c + ry) * z + t13
+        w = (t20 * c + rw) * z + t23
+        if x < x0 or y < y0 or w < w0 or x > x1 or y > y1 or w > w1:
             label[v, u] = BACKGROUND
             continue
-        slack = sigmas * noise * z * z
-        if _near_box(x, y, w, margin + slack, bounds) and _in_capsules(x, y, w, margin + slack, cap_a, cap_b, cap_r):
+        slack = spread * z * z
+        close = bx0 - slack <= x <= bx1 + slack and by0 - slack <= y <= by1 + slack
+        if close and bw0 - slack <= w <= bw1 + slack and _in_segments(x, y, w, margin + slack, s):
             label[v, u] = ROBOT
-        elif _in_boxes(x, y, w, part_margin + slack, part_T, part_half):
+        elif parts > 0 and _in_boxes(x, y, w, part_margin + slack, part_T, part_half):
             label[v, u] = PART
 
 
 @njit(cache=True, nogil=True)
-def _look_round(depth: U16, measured: U16, label: U8, v: int, u: int, noise: float, sigmas: float) -> tuple[int, bool]:
+def _agrees(kind: np.uint8, z: np.uint16, least: np.uint32, span: np.uint32) -> bool:
+    """A person pixel within least..least + span; less than `least` wraps round to more than any span."""
+    return (kind == PERSON) & (np.uint32(np.uint32(z) - least) <= span)
+
+
+@njit(cache=True, nogil=True)
+def _look_round(
+    depth: U16, measured: U16, label: U8, v: int, u: int, least: np.uint32, span: np.uint32
+) -> tuple[int, bool]:
     """How many of 8 neighbours are measured person pixels of like depth; whether one is robot or part and nearer."""
     rows, columns = depth.shape
-    z = np.int64(depth[v, u])
-    # Depths are whole millimetres, so the tolerance may be rounded down.
-    tolerance = np.int64(30.0 + sigmas * noise * (z * 0.001) * z)
     agree = 0
     edge = False
     for y in range(max(v - 1, 0), min(v + 2, rows)):
         for x in range(max(u - 1, 0), min(u + 2, columns)):
-            kind = label[y, x]
-            if kind == BACKGROUND or (y == v and x == u):
+            if y == v and x == u:
                 continue
-            n = np.int64(depth[y, x])
-            if kind == PERSON:
-                # A filled hole repeats a neighbour: counted as evidence, one wrong pixel would bear itself out.
-                agree += (abs(n - z) <= tolerance) & (measured[y, x] != 0)
-            elif kind != UNKNOWN and n < z:
-                edge = True
+            kind = label[y, x]
+            # A filled hole repeats a neighbour: counted as evidence, one wrong pixel would bear itself out.
+            agree += 0 + _agrees(kind, measured[y, x], least, span)
+            edge |= (kind == ROBOT or kind == PART) and depth[y, x] < depth[v, u]
     return agree, edge
+
+
+@njit(cache=True, nogil=True)
+def _support(
+    label: U8, measured: U16, i: np.uint64, wide: np.uint64, least: np.uint32, span: np.uint32, enough: int
+) -> int:
+    """As `_look_round` at an inner pixel with flat index i, counted until it is `enough`; -1 beside robot or part."""
+    up, down = i - wide, i + wide
+    a, b, c = label[up - ONE], label[up], label[up + ONE]
+    d, e = label[i - ONE], label[i + ONE]
+    f, g, h = label[down - ONE], label[down], label[down + ONE]
+    # Of the classes only robot and part have this bit.
+    if (a | b | c | d | e | f | g | h) & 2 != 0:
+        return -1
+    agree = 0 + _agrees(d, measured[i - ONE], least, span) + _agrees(e, measured[i + ONE], least, span)
+    if agree < enough:
+        agree += 0 + _agrees(b, measured[up], least, span) + _agrees(g, measured[down], least, span)
+        agree += 0 + _agrees(a, measured[up - ONE], least, span) + _agrees(c, measured[up + ONE], least, span)
+        agree += 0 + _agrees(f, measured[down - ONE], least, span) + _agrees(h, measured[down + ONE], least, span)
+    return agree
 
 
 @njit(cache=True, nogil=True)
@@ -224,13 +226,27 @@ def resolve_edges_and_support(
     in depth. A pixel that lies behind a robot pixel beside it is EDGE. depth: (h, w) mm with isolated holes filled;
     measured: the same as it came. Returns the number of person pixels left.
     """
+    rows, columns = depth.shape
+    labels, depths, copy = label.reshape(label.size), measured.reshape(label.size), out.reshape(label.size)
+    for n in range(labels.size):
+        copy[n] = labels[n]
+    spread = sigmas * noise * 0.001
+    wide = np.uint64(columns)
     count = 0
-    out[:, :] = label
     for code in pixels:
         v, u = code >> 16, code & 0xFFFF
         if label[v, u] != PERSON:
             continue
-        agree, edge = _look_round(depth, measured, label, v, u, noise, sigmas)
+        z = np.int64(depth[v, u])
+        # Depths are whole millimetres, so the tolerance may be rounded down; 0 is no depth.
+        tolerance = np.int64(30.0 + spread * z * z)
+        low = max(np.int64(1), z - tolerance)
+        least, span = np.uint32(low), np.uint32(z + tolerance - low)
+        agree, edge = -1, False
+        if 0 < v < rows - 1 and 0 < u < columns - 1:
+            agree = _support(labels, depths, np.uint64(v) * wide + np.uint64(u), wide, least, span, support)
+        if agree < 0:
+            agree, edge = _look_round(depth, measured, label, v, u, least, span)
         if edge:
             out[v, u] = EDGE
         elif agree < support or measured[v, u] == 0:
@@ -241,130 +257,64 @@ def resolve_edges_and_support(
 
 
 @njit(cache=True, nogil=True)
+def new_cell(code: int, table: I32) -> bool:
+    """Put a number into a hash table of a power of two entries, -1 where free; False if it was in."""
+    room = table.shape[0] - 1
+    # Neighbours along the last axis stay together: they come one after the other.
+    slot = ((((code >> 3) * 0x9E3779B1) >> 12 << 3) | (code & 7)) & room
+    while table[slot] >= 0:
+        if table[slot] == code:
+            return False
+        slot = (slot + 1) & room
+    table[slot] = code
+    return True
+
+
+@njit(cache=True, nogil=True)
 def collect_points(
-    depth: U16,
-    pixels: I32,
-    label: U8,
-    ray_x: F32,
-    ray_y: F32,
-    T: F64,
-    lower: F64,
-    size: float,
-    stamp: I32,
-    mark: int,
-    out: F32,
-) -> int:
+    depth: U16, pixels: I32, label: U8, ray_x: F32, ray_y: F32, T: F64, lower: F64, size: float,
+    shape: tuple[int, int, int], table: I32, n: int, out: F32,
+) -> int:  # fmt: skip
     """Write the centres of the cells of `size` that person pixels fall into; one entry a cell.
 
-    stamp: (nx, ny, nz) int32 scratch, `mark` a value not yet in it. Points outside the grid are left out: there the
-    entries of the possible-space map already count as occupied. Returns how many cells there are; more than
-    len(out) means overflow, which the caller must treat as "cannot see".
+    shape: cells along each axis from `lower` on; points outside are left out: there the entries of the possible-space
+    map already count as occupied. table: hash table of the numbers of the n cells that are in `out` already, at least
+    four times as long as `out`. Returns how many cells there are; more than len(out) means overflow, which the caller
+    must treat as "cannot see".
     """
-    n = 0
+    nx, ny, nz = shape
+    if n > out.shape[0]:
+        return n
     inverse = 1.0 / size
+    scale = 0.001 * inverse
+    t00, t10, t20 = T[0, 0] * scale, T[1, 0] * scale, T[2, 0] * scale
+    t03, t13, t23 = (T[0, 3] - lower[0]) * inverse, (T[1, 3] - lower[1]) * inverse, (T[2, 3] - lower[2]) * inverse
+    row, rx, ry, rw = -1, 0.0, 0.0, 0.0
     for code in pixels:
         v, u = code >> 16, code & 0xFFFF
         if label[v, u] != PERSON:
             continue
-        z = depth[v, u] * 0.001
-        cx, cy = ray_x[u] * z, ray_y[v] * z
-        i = int(np.floor((T[0, 0] * cx + T[0, 1] * cy + T[0, 2] * z + T[0, 3] - lower[0]) * inverse))
-        j = int(np.floor((T[1, 0] * cx + T[1, 1] * cy + T[1, 2] * z + T[1, 3] - lower[1]) * inverse))
-        k = int(np.floor((T[2, 0] * cx + T[2, 1] * cy + T[2, 2] * z + T[2, 3] - lower[2]) * inverse))
-        if i < 0 or j < 0 or k < 0 or i >= stamp.shape[0] or j >= stamp.shape[1] or k >= stamp.shape[2]:
+        if v != row:
+            row = v
+            rx = (T[0, 1] * ray_y[v] + T[0, 2]) * scale
+            ry = (T[1, 1] * ray_y[v] + T[1, 2]) * scale
+            rw = (T[2, 1] * ray_y[v] + T[2, 2]) * scale
+        z, c = float(depth[v, u]), float(ray_x[u])
+        # Truncation is floor for what is not left out.
+        i = int((t00 * c + rx) * z + t03 + 1.0) - 1
+        j = int((t10 * c + ry) * z + t13 + 1.0) - 1
+        k = int((t20 * c + rw) * z + t23 + 1.0) - 1
+        if i < 0 or j < 0 or k < 0 or i >= nx or j >= ny or k >= nz:
             continue
-        if stamp[i, j, k] == mark:
+        if not new_cell((i * ny + j) * nz + k, table):
             continue
-        stamp[i, j, k] = mark
-        if n < out.shape[0]:
-            out[n, 0] = lower[0] + (i + 0.5) * size
-            out[n, 1] = lower[1] + (j + 0.5) * size
-            out[n, 2] = lower[2] + (k + 0.5) * size
+        if n == out.shape[0]:
+            return n + 1
+        out[n, 0] = lower[0] + (i + 0.5) * size
+        out[n, 1] = lower[1] + (j + 0.5) * size
+        out[n, 2] = lower[2] + (k + 0.5) * size
         n += 1
     return n
-
-
-@njit(cache=True, nogil=True)
-def _unknown(kind: np.uint8) -> bool:
-    return kind == UNKNOWN or kind == EDGE
-
-
-@njit(cache=True, nogil=True)
-def _bridge(label: U8, free: U16, v: int, u: int, dv: int, du: int, width: float, out: U16) -> None:
-    """Bridge the unknown run that begins at (v, u) along (dv, du), if it begins there and ends inside the picture.
-
-    An object of at least the smallest detectable size that hides behind a run of n pixels lies beyond `width` / n: any
-    nearer it would stand out on both sides, where the line is known to be free up to the nearer end's depth.
-    """
-    rows, columns = label.shape
-    if v < dv or u < du or _unknown(label[v - dv, u - du]):
-        return
-    length = 1
-    while v + length * dv < rows and u + length * du < columns and _unknown(label[v + length * dv, u + length * du]):
-        length += 1
-    y, x = v + length * dv, u + length * du
-    if y >= rows or x >= columns:
-        return
-    ends = min(float(free[v - dv, u - du]), float(free[y, x]))
-    least = np.uint16(min(ends, width / length))
-    for k in range(length):
-        out[v + k * dv, u + k * du] = max(out[v + k * dv, u + k * du], least)
-
-
-@njit(cache=True, nogil=True)
-def _pool(picture: U16, out: U16) -> None:
-    """Least value of each block of 4x4 pixels; blocks at the right and lower edge may be smaller."""
-    rows, columns = picture.shape
-    line = np.empty(columns, np.uint16)
-    for v in range(out.shape[0]):
-        line[:] = picture[4 * v]
-        for k in range(4 * v + 1, min(4 * v + 4, rows)):
-            for u in range(columns):
-                line[u] = min(line[u], picture[k, u])
-        for u in range(out.shape[1]):
-            least = line[4 * u]
-            for k in range(4 * u + 1, min(4 * u + 4, columns)):
-                least = min(least, line[k])
-            out[v, u] = least
-
-
-@njit(cache=True, nogil=True)
-def free_depth(
-    depth: U16,
-    pixels: I32,
-    label: U8,
-    margin_mm: float,
-    noise: float,
-    sigmas: float,
-    width_mm: float,
-    free: U16,
-    bridged: U16,
-    pooled: U16,
-) -> None:
-    """Pool 4x4 pixels to the depth (mm, rounded down) up to which *every* ray of the block is known to be free.
-
-    Background pixels are free all the way to the static surface (FREE_ALL: what hides behind static surfaces is
-    handled by each voxel's own static visibility). Unknown and edge pixels are free for nothing of their own; narrow
-    runs of them, along rows or columns, are bridged as far as nothing of the smallest detectable size could hide
-    there. pixels: as `candidates` wrote them; width_mm: that size times the focal length in pixels; free, bridged:
-    (h, w) scratch.
-    """
-    free[:, :] = FREE_ALL
-    for code in pixels:
-        v, u = code >> 16, code & 0xFFFF
-        kind = label[v, u]
-        if _unknown(kind):
-            free[v, u] = 0
-        elif kind == ROBOT or kind == PERSON:
-            z = float(depth[v, u])
-            free[v, u] = np.uint16(max(0.0, z - margin_mm - sigmas * noise * (z * 0.001) * z))
-    bridged[:, :] = free
-    for code in pixels:
-        v, u = code >> 16, code & 0xFFFF
-        if _unknown(label[v, u]):
-            _bridge(label, free, v, u, 0, 1, width_mm, bridged)
-            _bridge(label, free, v, u, 1, 0, width_mm, bridged)
-    _pool(bridged, pooled)
 
 
 @njit(cache=True, nogil=True)

@@ -147,6 +147,10 @@ class PerceptionNode(_Shell):
         self._fusion = fusion
         self._frames = {name: sources[name] for name in fusion.views}
         self._faults = dict.fromkeys(self._frames, "")
+        self.wakes: list[Subscriber[Any]] = [
+            s for source in self._frames.values() for s in getattr(source, "wakes", ())
+        ]
+        """A frame that lies in a ring is looked at at once; every message of these is taken in each step."""
         self._unseen = {name: watch.unseen for name, watch in fusion.movement.items() if watch.unseen}
 
     def warm_up(self) -> None:

@@ -82,6 +82,9 @@ PARTS: dict[str, tuple[str, str]] = {
     "trunk_right": ("right_shoulder", "right_hip"),
 }
 """Body part -> the joints at its ends."""
+HANDS = {"left_hand": ("left_elbow", "left_wrist"), "right_hand": ("right_elbow", "right_wrist")}
+HAND_LENGTH = 0.20
+"""From the wrist on in the direction of the forearm: as long as a long hand, m."""
 NEAR_BONE = 0.25
 """A point farther than this from every bone has no label, m."""
 HEAD_RADIUS = 0.22
@@ -101,11 +104,13 @@ def label_points(points: NDArray[np.floating], person: Person) -> list[str]:
     candidates: list[tuple[str, NDArray[np.float64], float]] = []
     if nose is not None:
         candidates.append(("head", np.linalg.norm(p - np.asarray(nose), axis=1), HEAD_RADIUS))
-    for name, (a, b) in PARTS.items():
+    for name, (a, b) in (*PARTS.items(), *HANDS.items()):
         start, end = (person.skeleton[j].position if j in person.skeleton else None for j in (a, b))
         if start is None or end is None:
             continue
         along = np.asarray(end) - np.asarray(start)
+        if name in HANDS:
+            start, along = end, HAND_LENGTH * along / max(float(np.linalg.norm(along)), 1e-9)
         square = max(float(along @ along), 1e-12)
         s = np.clip((p - np.asarray(start)) @ along / square, 0.0, 1.0)
         away = np.linalg.norm(p - np.asarray(start) - s[:, None] * along, axis=1)

@@ -3,11 +3,12 @@ at: losing them, or finding none, loosens nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,24 +94,26 @@ def model_path() -> Path:
     return Path(given) if given else Path(sys.prefix) / "share" / "collabcell" / "pose_landmarker_full.task"
 
 
+def read_model(path: Path) -> bytes:
+    """Return the model. Raises PoseError if it is missing, or another one than was checked."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise PoseError(
+            f"no pose model at {path}: run `make setup`, or set {MODEL_VARIABLE} to a pose_landmarker_full.task"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != MODEL_SHA256:
+        raise PoseError(f"{path} is not the pose model that was checked (sha256 {MODEL_SHA256[:12]}...): fetch it anew")
+    return content
+
+
 class PoseFinder:
     """Finds people in single pictures. Use as a context manager: the library holds threads until it is closed."""
 
     def __init__(self, path: Path | None = None, confidence: float = CONFIDENCE) -> None:
         """`confidence` (0 to 1): from which on the library reports anybody at all. Raises PoseError: library or model
         missing, or the model is another one than was checked."""
-        path = path or model_path()
-        try:
-            content = path.read_bytes()
-        except OSError:
-            raise PoseError(
-                f"no pose model at {path}: run `make setup`, or set {MODEL_VARIABLE} to a pose_landmarker_full.task"
-            ) from None
-        if hashlib.sha256(content).hexdigest() != MODEL_SHA256:
-            raise PoseError(
-                f"{path} is not the pose model that was checked (sha256 {MODEL_SHA256[:12]}...): fetch it anew"
-            )
-        self._mp, self._landmarker = _landmarker(content, confidence)
+        self._mp, self._landmarker = _landmarker(read_model(path or model_path()), confidence)
 
     def find(
         self,
@@ -119,12 +122,13 @@ class PoseFinder:
         camera: Intrinsics | None = None,
         boxes: Sequence[tuple[int, int, int, int]] = (),
         foreground: NDArray[np.bool_] | None = None,
+        whole: bool = True,
     ) -> list[Person]:
         """People in (h, w, 3) RGB; with the depth (h, w) of the same view in mm they have places, and a skeleton that
         no person can have is dropped. Nearest first. `boxes` (left, top, right, bottom): where single people may be,
         as the library overlooks one of two in a picture; left out: overlapping parts of the picture. `foreground`
-        (h, w): pixels that are neither background nor robot; skeletons elsewhere are dropped. Raises ValueError for
-        pictures that do not fit."""
+        (h, w): pixels that are neither background nor robot; skeletons elsewhere are dropped. `whole`: look at the
+        picture as a whole too. Raises ValueError for pictures that do not fit."""
         if colour.ndim != 3 or colour.shape[2] != 3 or colour.dtype != np.uint8:
             raise ValueError(f"colour of shape {colour.shape}, {colour.dtype}: (height, width, 3) of 8 bits")
         if depth is not None and depth.shape != colour.shape[:2]:
@@ -133,7 +137,8 @@ class PoseFinder:
             raise ValueError(f"the foreground has {foreground.shape[::-1]} pixels, colour {colour.shape[1::-1]}")
         height, width = colour.shape[:2]
         people: list[Person] = []
-        for left, top, right, bottom in [(0, 0, width, height), *(boxes or _parts(width, height))]:
+        parts = list(boxes or _parts(width, height))
+        for left, top, right, bottom in [(0, 0, width, height), *parts] if whole else parts:
             part = colour[max(0, top) : bottom, max(0, left) : right]
             if min(part.shape[:2]) < LEAST_SIDE:
                 continue
@@ -158,6 +163,20 @@ class PoseFinder:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def library_silenced() -> Iterator[None]:
+    """Keep a library's compiled parts from writing remarks for their makers to the error stream, past Python."""
+    sys.stderr.flush()
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
 
 
 def _landmarker(model: bytes, confidence: float) -> tuple[Any, Any]:
@@ -237,7 +256,8 @@ def _lifted(
     measured = patch[patch > 0]
     if len(measured) < PATCH:
         return None
-    near = float(np.percentile(measured, QUANTILE))
+    # A depth that was measured, not one between two: nothing may be near that.
+    near = float(np.percentile(measured, QUANTILE, method="nearest"))
     z = float(np.median(measured[np.abs(measured.astype(np.float64) - near) <= 1000.0 * LIMB_DEPTH])) / 1000.0
     x, y = (pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy
     z += inward / math.sqrt(1.0 + x * x + y * y)

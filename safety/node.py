@@ -23,6 +23,8 @@ class SupervisorNode:
         self._key = key
         self._clock = clock
         self._observations: Subscriber[Observation] = ports.subscriber(TOPIC_OBSERVATION, Observation)
+        self.wakes = [self._observations]
+        """An observation is looked at at once, not at the end of the period."""
         self._states: Subscriber[RobotState] = ports.subscriber(topic_state(), RobotState)
         self._motions: Subscriber[AcceptedMotion] = ports.subscriber(topic_motion(), AcceptedMotion)
         self._leases = ports.publisher(topic_lease(SUPERVISOR), SpeedLease)

@@ -29,6 +29,8 @@ BEFORE = 6
 HARDEST = 20.0
 """No stop takes the rate down faster than this, 1/s: neither the node's (`slope_down` is at most this) nor
 an emergency stop, which is taken to need at least 50 ms from full rate."""
+INSTANT = 1e-9
+"""More than the rounding of sums of ticks, s."""
 CAPSULE = 7
 """Numbers of a capsule: both ends of its axis, radius."""
 BODY = 15
@@ -64,7 +66,11 @@ def least_ahead(course: Course, level: float, expiry: int, ticks: int, brakes: B
     for k in range(1, ticks + 1):
         left = (expiry - k) * tick
         after = level - steepest * left if left >= 0.0 else level + hardest * left
-        progress += tick * max(0.0, course.rate - hardest * k * tick, min(before, after))
+        own = course.rate - hardest * k * tick
+        if own <= 0.0 and level <= 0.0:
+            # nothing is added any more
+            return progress
+        progress += tick * max(0.0, own, min(before, after))
         before = after
     return progress
 
@@ -126,6 +132,24 @@ def fill_need(stop: Stop, stages: Stages, people: People, need: F64) -> None:
                 time = min(stages.until[k], stop.time)
                 gap = needed(people, time)
         need[m] = gap
+
+
+@njit(cache=True)
+def fill_spans(stop: Stop, stages: Stages, people: People, spans: F64) -> None:
+    """Fill spans (INTERVALS, 3): station and share of the stretch behind it where each interval's stretch of path ends
+    (station -1: nothing moves any more), and the gap people need until the interval ends, m.
+
+    Stops and intervals both end at ticks. An interval that begins as the stop ends is counted all the same: rounding
+    would else decide whether it is, and a lower limit could be refused where a higher one is admitted.
+    """
+    for k in range(INTERVALS):
+        if stages.since[k] >= stop.time + INSTANT:
+            spans[k, 0] = -1.0
+            return
+        at = min(stop.swept, stages.farthest[k]) / SPACING
+        whole = min(math.floor(at), STATIONS - LEAD - 3)
+        spans[k, 0], spans[k, 1] = LEAD + whole, min(1.0, at - whole)
+        spans[k, 2] = needed(people, min(stages.until[k], stop.time))
 
 
 @njit(cache=True)
@@ -227,14 +251,14 @@ class Work(NamedTuple):
     """... the second."""
     flat: F64
     """(STATIONS,)"""
-    body: F64
-    """(CAPSULE,)"""
+    spans: F64
+    """(2, INTERVALS, 3) for both courses: what `fill_spans` says of each interval."""
 
 
 @njit(cache=True)
 def new_work() -> Work:
     """Return scratch space."""
-    return Work(np.empty(STATIONS), np.empty(STATIONS), np.empty(STATIONS), np.empty(CAPSULE))
+    return Work(np.empty(STATIONS), np.empty(STATIONS), np.empty(STATIONS), np.empty((2, INTERVALS, 3)))
 
 
 @njit(cache=True)
@@ -242,12 +266,15 @@ def ask(bound: Bound, stages: Stages, people: People, work: Work) -> None:
     """Fill what a limit asks for."""
     if bound.held.need < np.inf:
         fill_need(bound.held, stages, people, work.held)
+        fill_spans(bound.held, stages, people, work.spans[0])
     if bound.down.need > -np.inf and bound.down.need < np.inf:
         fill_need(bound.down, stages, people, work.down)
+        fill_spans(bound.down, stages, people, work.spans[1])
 
 
 @njit(cache=True)
-def _clear(stop: Stop, body: F64, link: int, sweep: Sweep, need: F64) -> bool:
+def clear_of(stop: Stop, body: F64, link: int, sweep: Sweep, need: F64) -> bool:
+    """As `clear` for one course. need: (STATIONS,) what it asks for."""
     if not stop.need > -np.inf:
         return True
     return stop.need < np.inf and stays(body, link, sweep, 0, stop.last, stop.share, need)
@@ -256,69 +283,4 @@ def _clear(stop: Stop, body: F64, link: int, sweep: Sweep, need: F64) -> bool:
 @njit(cache=True)
 def clear(bound: Bound, body: F64, link: int, sweep: Sweep, work: Work) -> bool:
     """Whether an arm that still moves cannot reach a body. `work` holds what the limit asks for."""
-    return _clear(bound.held, body, link, sweep, work.held) and _clear(bound.down, body, link, sweep, work.down)
-
-
-@njit(cache=True)
-def _evades(stop: Stop, body: F64, link: int, sweep: Sweep, stages: Stages, people: People, work: Work) -> bool:
-    """As `clear` for a body with a known velocity: in each interval by that, or by the largest speed of people."""
-    if not stop.need > -np.inf:
-        return True
-    if not stop.need < np.inf:
-        return False
-    v = body[CAPSULE:SPREAD]
-    speed = math.sqrt(max(v[0] ** 2 + v[1] ** 2 + v[2] ** 2, v[3] ** 2 + v[4] ** 2 + v[5] ** 2))
-    gap = apart(body, sweep.ends[0, link]) - body[6] - sweep.radius[link] - sweep.bend[link]
-    for k in range(INTERVALS):
-        since, until = stages.since[k], stages.until[k]
-        if since >= stop.time:
-            return True
-        at = min(stop.swept, stages.farthest[k]) / SPACING
-        whole = min(math.floor(at), STATIONS - LEAD - 3)
-        last, share = LEAD + whole, min(1.0, at - whole)
-        first = stages.first[k]
-        need = needed(people, min(until, stop.time))
-        total = sweep.way[last, link] + share * (sweep.way[last + 1, link] - sweep.way[last, link])
-        if first > last or gap - total >= need:
-            continue
-        if until < np.inf:
-            middle, end = people.age + 0.5 * (since + until), people.age + until
-            for c in range(6):
-                work.body[c] = body[c] + middle * v[c]
-            grown = 0.5 * (until - since) * speed + end * (body[SPREAD] + 0.5 * body[ACCELERATION] * end)
-            work.body[6] = body[6] + grown
-            gone = total - sweep.way[first, link]
-            off = work.body[6] + sweep.radius[link] + sweep.bend[link]
-            if apart(work.body, sweep.ends[first, link]) - off - gone >= people.fixed:
-                continue
-            work.flat[first : last + 1] = people.fixed
-            if stays(work.body, link, sweep, first, last, share, work.flat):
-                continue
-        work.flat[first : last + 1] = need
-        if not stays(body, link, sweep, first, last, share, work.flat):
-            return False
-    return True
-
-
-@njit(cache=True)
-def body_clear_held(
-    kept: Bound, body: F64, link: int, sweep: Sweep, stages: Stages, people: People, work: Work
-) -> bool:  # fmt: skip
-    """Whether `body_clear` may hold, from `search.entail_held` of a limit alone."""
-    if _clear(kept.held, body, link, sweep, work.held):
-        return True
-    if body.shape[0] < BODY or not body[SPREAD] < np.inf:
-        return False
-    return _evades(kept.held, body, link, sweep, stages, people, work)
-
-
-@njit(cache=True)
-def body_clear(bound: Bound, body: F64, link: int, sweep: Sweep, stages: Stages, people: People, work: Work) -> bool:
-    """As `clear`, for a body that may have a velocity."""
-    if clear(bound, body, link, sweep, work):
-        return True
-    if body.shape[0] < BODY or not body[SPREAD] < np.inf:
-        return False
-    return _evades(bound.held, body, link, sweep, stages, people, work) and _evades(
-        bound.down, body, link, sweep, stages, people, work
-    )
+    return clear_of(bound.held, body, link, sweep, work.held) and clear_of(bound.down, body, link, sweep, work.down)

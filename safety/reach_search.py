@@ -5,7 +5,6 @@ It starts from the exact monitor's limit, and from all that monitor has measured
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from cell.compiled import njit
 from robots.kinematics import Chain
 from safety import search
-from safety.braking import CELLS, Brakes, Course, falls_ahead
-from safety.kernels import BLOCK, FARTHEST, SLACK, Cloud, Sweep, block_bounds, cloud_in, sweep_in
-from safety.permits import Permits, Terrain, may_touch, permits_along
+from safety.braking import Brakes, Course
+from safety.kernels import BLOCK, FARTHEST, SLACK, Cloud, block_bounds
+from safety.permits import Terrain, may_touch
+from safety.reach_bodies import among_bodies, fill_near, nearest_body
 from safety.reach_kernels import (
     ACCELERATION,
     CAPSULE,
@@ -24,32 +24,16 @@ from safety.reach_kernels import (
     SPREAD,
     Stages,
     Work,
-    apart,
     ask,
-    body_clear,
-    body_clear_held,
     clear,
     fill_stages,
     new_work,
 )
-from safety.search import (
-    FALLS,
-    RESOLUTION,
-    Bound,
-    Finding,
-    People,
-    Problem,
-    entail,
-    entail_besides,
-    entail_held,
-    feasible,
-    highest,
-)
-from safety.stations import STATIONS, WINDOW, Path
+from safety.search import RESOLUTION, Bound, Finding, People, Problem, entail, feasible, highest
+from safety.stations import Path
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 
 
 class Reached(NamedTuple):
@@ -107,15 +91,6 @@ def take_ball(ball: int, cloud: Cloud, out: F64) -> None:
 
 
 @njit(cache=True)
-def fill_near(bound: Bound, sweep: Sweep, out: F64) -> None:
-    """Fill out (links,): a pair with a larger gap now cannot come nearer than any place asks for."""
-    way, last, share = sweep.way, bound.farther.last, bound.farther.share
-    for i in range(out.shape[0]):
-        total = way[last, i] + share * (way[last + 1, i] - way[last, i])
-        out[i] = bound.farther.need + total + sweep.bend[i] + SLACK
-
-
-@njit(cache=True)
 def among_balls(
     whole: int, bound: Bound, floor: float, ball: int, link: int, problem: Problem, stages: Stages
 ) -> Bound:
@@ -152,101 +127,6 @@ def among_balls(
 
 
 @njit(cache=True)
-def nearest_body(bodies: F64, sweep: Sweep, gap: F64) -> tuple[int, int, float]:
-    """Return body, link and gap of the nearest pair now; -1, -1, inf without bodies.
-
-    gap: (links, m) filled with the gap of each pair now, or less, by the balls round both.
-    """
-    number, link, least = -1, -1, np.inf
-    for i in range(gap.shape[0]):
-        e, thick = sweep.ends[0, i], sweep.radius[i]
-        half = 0.5 * math.sqrt((e[3] - e[0]) ** 2 + (e[4] - e[1]) ** 2 + (e[5] - e[2]) ** 2)
-        for m in range(bodies.shape[0]):
-            b = bodies[m]
-            long = 0.5 * math.sqrt((b[3] - b[0]) ** 2 + (b[4] - b[1]) ** 2 + (b[5] - b[2]) ** 2)
-            x, y, z = b[0] + b[3] - e[0] - e[3], b[1] + b[4] - e[1] - e[4], b[2] + b[5] - e[2] - e[5]
-            gap[i, m] = 0.5 * math.sqrt(x * x + y * y + z * z) - half - long - thick - b[6]
-            if gap[i, m] < least:
-                gap[i, m] = apart(b, e) - thick - b[6]
-                if gap[i, m] < least:
-                    number, link, least = m, i, gap[i, m]
-    return number, link, least
-
-
-@njit(cache=True)
-def _candidates(
-    bound: Bound, number: int, link: int, bodies: F64, gap: F64, problem: Problem, stages: Stages, work: Work, out: I64
-) -> int:  # fmt: skip
-    """Fill out (pairs, 2) with link and body of every pair that is not clear at a bound; return how many there are.
-
-    The nearest pair, `number` and `link`, comes first if it is one of them.
-    """
-    near = np.empty(gap.shape[0])
-    fill_near(bound, problem.sweep, near)
-    ask(bound, stages, problem.people, work)
-    count = 0
-    for i in range(gap.shape[0] - 1, -1, -1):
-        for m in range(bodies.shape[0]):
-            if gap[i, m] >= near[i]:
-                continue
-            gap[i, m] = apart(bodies[m], problem.sweep.ends[0, i]) - problem.sweep.radius[i] - bodies[m, 6]
-            if gap[i, m] >= near[i]:
-                continue
-            if not body_clear(bound, bodies[m], i, problem.sweep, stages, problem.people, work):
-                out[count, 0], out[count, 1] = i, m
-                if i == link and m == number:
-                    out[count, 0], out[count, 1] = out[0, 0], out[0, 1]
-                    out[0, 0], out[0, 1] = i, m
-                count += 1
-    return count
-
-
-@njit(cache=True)
-def among_bodies(
-    bound: Bound, number: int, link: int, bodies: F64, gap: F64, problem: Problem, stages: Stages
-) -> Bound:
-    """Return the largest limit up to that of `bound` that is clear of all bodies. number, link: the nearest pair."""
-    sweep, people = problem.sweep, problem.people
-    work, pairs = new_work(), np.empty((gap.size, 2), np.int64)
-    found = entail(0.0, problem)
-    low, high = 0, round(bound.limit / RESOLUTION)
-    tried = entail(RESOLUTION, problem)
-    ask(tried, stages, people, work)
-    if high == 0 or not body_clear(tried, bodies[number], link, sweep, stages, people, work):
-        return found
-    count = _candidates(bound, number, link, bodies, gap, problem, stages, work, pairs)
-    if count == 0:
-        return bound
-    first, middle = 0, 1
-    while high - low > 1:
-        kept = entail_held(middle * RESOLUTION, problem)
-        n = first
-        if kept.held.need < np.inf:
-            ask(kept, stages, people, work)
-            while n < count and body_clear_held(kept, bodies[pairs[n, 1]], pairs[n, 0], sweep, stages, people, work):
-                n += 1
-        if n < count:
-            # the pair that is too near is likely to bind again
-            pairs[first, 0], pairs[n, 0] = pairs[n, 0], pairs[first, 0]
-            pairs[first, 1], pairs[n, 1] = pairs[n, 1], pairs[first, 1]
-            high, middle = middle, (low + middle) // 2
-            continue
-        tried = entail_besides(kept, problem)
-        n = first
-        if feasible(tried, problem):
-            ask(tried, stages, people, work)
-            while n < count and body_clear(tried, bodies[pairs[n, 1]], pairs[n, 0], sweep, stages, people, work):
-                n += 1
-        if n == count:
-            low, found = middle, tried
-        else:
-            # what is clear here is clear at every lower limit, and the pair that is not is likely to bind again
-            high, first = middle, n
-        middle = (low + high) // 2
-    return found
-
-
-@njit(cache=True)
 def sound(bodies: F64) -> bool:
     """Whether all bodies (m, BODY) are described by sensible numbers. A comparison with NaN is false."""
     good = True
@@ -259,14 +139,12 @@ def sound(bodies: F64) -> bool:
 
 
 @njit(cache=True)
-def _widened(balls: int, found: Finding, bodies: F64, problem: Problem) -> Reached:
+def _widened(balls: int, found: Finding, full: Bound, bodies: F64, problem: Problem) -> Reached:
     """Raise the exact limit to what contact permits, then lower it to what the bodies permit."""
     sweep = problem.sweep
     gap = np.empty((sweep.radius.shape[0], bodies.shape[0]))
     number, link, separation = nearest_body(bodies, sweep, gap)
-    bound = entail(1.0, problem)
-    if not feasible(bound, problem):
-        bound = highest(bound, -1, -1, problem)
+    bound = full if feasible(full, problem) else highest(full, -1, -1, problem)
     near = np.empty(gap.shape[0])
     fill_near(bound, sweep, near)
     far = True
@@ -300,18 +178,12 @@ def decide(
     bodies: (m, BODY) people beside the balls. Everything else as for `search.decide`; the finding is not sound if one
     of them is not described by sensible numbers.
     """
-    found = search.decide(balls, chain, fixed, q, course, path, brakes, people, terrain, singles, doubles)
+    found, problem, full = search.measure(
+        balls, chain, fixed, q, course, path, brakes, people, terrain, singles, doubles
+    )
     if not (found.sound and sound(bodies)):
         found = Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
         return Reached(found, -1.0, -1, -1, False)
     if found.limit >= 1.0 and bodies.shape[0] == 0:
         return Reached(found, np.inf, -1, -1, False)
-    links = chain.owner.shape[0] - fixed
-    cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
-    falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
-    nothing = Permits(terrain.zone, np.empty((0, 0, 0)), np.empty(0))
-    cells = np.full((CELLS, 4), np.nan)
-    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing, cells))
-    permits = permits_along(terrain, course.progress, sweep, full.farther.last + 2)
-    problem = Problem(cloud, sweep, course, falls, brakes, people, permits, cells)
-    return _widened(balls.shape[0] // 4, found, bodies, problem)
+    return _widened(balls.shape[0] // 4, found, full, bodies, problem)

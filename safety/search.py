@@ -299,20 +299,40 @@ def decide(
         terrain: what the zones say of these balls and this path.
         singles, doubles: scratch of `cloud_size` and `sweep_size` + FALLS numbers.
     """
+    return measure(balls, chain, fixed, q, course, path, brakes, people, terrain, singles, doubles)[0]
+
+
+@njit(cache=True)
+def measure(
+    balls: F32, chain: Chain, fixed: int, q: F64, course: Course, path: Path, brakes: Brakes, people: People,
+    terrain: Terrain, singles: F32, doubles: F64,
+) -> tuple[Finding, Problem, Bound]:  # fmt: skip
+    """As `decide`, with all it has measured and what the limit 1 entails, for a method that goes on from there.
+
+    The problem is filled only if the finding is sound.
+    """
     links = chain.owner.shape[0] - fixed
     cloud, sweep = cloud_in(singles, links), sweep_in(doubles, STATIONS, links)
     whole = unpack(balls, cloud)
-    if whole < 0:
-        return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0)
     falls = falls_ahead(path.fall, path.step, course.progress, WINDOW, brakes.down, doubles[-FALLS:])
     nothing = Permits(terrain.zone, np.empty((0, 0, 0)), np.empty(0))
     cells = np.full((CELLS, 4), np.nan)
-    full = entail(1.0, Problem(cloud, sweep, course, falls, brakes, people, nothing, cells))
+    problem = Problem(cloud, sweep, course, falls, brakes, people, nothing, cells)
+    full = entail(1.0, problem)
+    if whole < 0:
+        return Finding(False, 0.0, 0.0, -1.0, -1, -1, 0.0, 0.0, 0.0), problem, full
     fill(chain, fixed, path, q, course.progress, full.farther.last + 2, sweep)
     permits = permits_along(terrain, course.progress, sweep, full.farther.last + 2)
     problem = Problem(cloud, sweep, course, falls, brakes, people, permits, cells)
+    return _found(whole, full, problem), problem, full
+
+
+@njit(cache=True)
+def _found(whole: int, full: Bound, problem: Problem) -> Finding:
+    """Search among `whole` balls in whole blocks; all stations that the limit 1 needs are filled."""
+    cloud, sweep, course = problem.cloud, problem.sweep, problem.course
     gaps(whole, sweep.ends[0], sweep.radius, cloud)
-    ball, link = nearest_pair(whole, cloud, links)
+    ball, link = nearest_pair(whole, cloud, sweep.radius.shape[0])
     bound, bound_ball, bound_link = search(whole, full, ball, link, problem)
     rate = (bound if course.rate == bound.limit else entail(course.rate, problem)).held
     if ball < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from cell.bus.inprocess import Hub
 from perception.contract import CameraInfo, Frame
 from robots.workcell import PartType, Workcell
 from sim.arms import arm_spec
-from sim.camera import TwinCamera
+from sim.camera import TwinCamera, describe
 from sim.contract import TOPIC_SCENE, PartPose, Scene
 from sim.detection import PeopleBench
 
@@ -60,6 +60,20 @@ class TargetBench:
         from sim.calibration_target import CalibrationStand
 
         return CalibrationStand(camera[0], camera[1], board, T_flange_board, seed)
+
+    @staticmethod
+    def noise(name: str, options: Mapping[str, Any]) -> Callable[[NDArray[np.uint16], int], NDArray[np.uint16]]:
+        """The noise of one camera alone: a function of true depth (h, w), mm, and a number of the draw, which returns
+        the depth it would deliver. Everything is taken to be bright. Raises CameraError for wrong options."""
+        made = describe(name, dict(options))[2]
+        last: list[Any] = [None, None, None]
+
+        def noisy(depth: NDArray[np.uint16], number: int) -> NDArray[np.uint16]:
+            if last[0] is not depth:
+                last[:] = depth, depth.astype(np.float32) / np.float32(1000.0), np.ones(depth.shape, np.float32)
+            return made.apply(last[1], last[2], number)
+
+        return noisy
 
     @property
     def infos(self) -> list[CameraInfo]:

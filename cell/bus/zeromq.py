@@ -116,6 +116,8 @@ class ZmqPorts:
         self._source: _Source | None = None
         self._sockets: list[zmq.Socket[bytes]] = []
         self._locks: list[int] = []
+        self._waited: tuple[_Inbox[Any], ...] = ()
+        self._poller = zmq.Poller()
 
     # ------------------------------------------------------------- sockets
 
@@ -216,6 +218,16 @@ class ZmqPorts:
             self._connect(socket, self._addresses.events(node))
         return _Feed(socket)
 
+    def wait(self, subscribers: Iterable[Subscriber[Any]], timeout: float) -> bool:
+        """Wait until one of these subscribers of newest-value topics has something to take, at most `timeout` s rounded
+        down to 1 ms. Return whether one has."""
+        waiting = tuple(s for s in subscribers if isinstance(s, _Inbox))
+        if waiting != self._waited:
+            self._waited, self._poller = waiting, zmq.Poller()
+            for inbox in waiting:
+                self._poller.register(inbox.socket, zmq.POLLIN)
+        return bool(self._poller.poll(int(1e3 * max(0.0, timeout))))
+
     def refresh(self) -> None:
         """Serve late readers of events; called with every heartbeat."""
         if self._source is not None:
@@ -265,7 +277,7 @@ class _Outbox(Generic[T]):
 
 class _Inbox(Generic[T]):
     def __init__(self, socket: zmq.Socket[bytes], kind: type[T]) -> None:
-        self._socket = socket
+        self.socket = socket
         self._decode = msgspec.msgpack.Decoder(Envelope[kind]).decode  # type: ignore[valid-type]
         self.rejected = 0
 
@@ -273,7 +285,7 @@ class _Inbox(Generic[T]):
         newest = None
         while True:
             try:
-                newest = self._socket.recv(zmq.DONTWAIT)
+                newest = self.socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 break
         if newest is None:

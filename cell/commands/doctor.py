@@ -163,12 +163,42 @@ def models(cell_file: Path | None) -> Iterator[Finding]:
     yield Finding("ok" if recipes else "note", "recipes", ", ".join(recipes) or f"none in {cell.recipes_path}")
 
 
+def skeletons(cell_file: Path | None) -> Iterator[Finding]:
+    """Whether people can be recognised by their skeletons, and whether the cell asks for it."""
+    from cell.config import load_cell
+    from cell.yamlfile import FileErrors
+    from perception.pose import PoseError, model_path, read_model
+
+    try:
+        read_model(model_path())
+    except PoseError as error:
+        text, _, remedy = str(error).partition(": ")
+        text += "; nobody is recognised by a skeleton, which loosens nothing"
+        yield Finding(
+            "note", "pose model", f"{text}; nobody is recognised by a skeleton, which loosens nothing", remedy
+        )
+    else:
+        yield Finding("ok", "pose model", str(model_path()))
+    try:
+        config = load_cell(cell_file).config
+    except FileErrors:
+        return
+    coloured = [camera.name for camera in config.cameras if camera.options.get("colour") is True]
+    if not config.people.skeletons:
+        yield Finding("ok", "skeletons", "not asked for (people.skeletons in the cell file)")
+    elif coloured:
+        yield Finding("ok", "skeletons", f"looked for in the colours of {', '.join(coloured)}")
+    else:
+        remedy = "set `colour: true` in the options of a camera"
+        yield Finding("note", "skeletons", "asked for, but no camera says `colour: true`", remedy)
+
+
 def examine(cell_file: Path | None, as_json: bool) -> int:
     """Look at everything and print it; return the exit code: 1 if something needed is missing."""
     findings = [*libraries(), *rendering(), *scheduling(), *cameras()]
     # The rest of the cell cannot be imported without its libraries.
     if not any(f.level == "missing" for f in findings):
-        findings += models(cell_file)
+        findings += [*models(cell_file), *skeletons(cell_file)]
     missing = [f for f in findings if f.level == "missing"]
     if as_json:
         print(json.dumps({"ok": not missing, "findings": [asdict(f) for f in findings]}, indent=2))

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell.cli import BAD_INPUT, OK
-from cell.commands.perceive import figures, library_silenced, person_boxes
+from cell.commands.perceive import figures, person_boxes
 from perception.cameras.files import Recording, RecordingError, find_camera, open_recording
 from perception.contract import CameraError, CameraInfo, Frame
 from perception.depthfile import DepthFileError, read_depth
 from perception.objects import Segmented, segment
-from perception.pose import Person, PoseError, PoseFinder, widened
+from perception.pose import Person, PoseError, PoseFinder, library_silenced, widened
 
 
 class _Seen(NamedTuple):

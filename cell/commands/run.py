@@ -123,6 +123,7 @@ def sum_up(result: RunResult, options: RunOptions) -> RunSummary:
         fingerprint=status.fingerprint if status is not None else "",
         digest=observer.digest,
         alarms=list(observer.alarms),
+        late_leases=observer.late_leases,
         event_gaps=observer.gaps,
         timeline=_shown(picture) if drawn else "",
         recording=_shown(recording) if recording.exists() else "",

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from cell.cli import BAD_INPUT, FAILED, OK
 from cell.commands.detection import bench_cameras
-from cell.commands.perceive import library_silenced
 from cell.config import LoadedCell, load_cell
 from cell.session import entry_point
 from cell.yamlfile import FileErrors
 from perception.contract import CameraError, CameraInfo, Frame
 from perception.detection import Place, Shot
 from perception.people import find_people, foreground_of
-from perception.pose import CONFIDENCE_ON_FOREGROUND, Person, PoseError, PoseFinder
+from perception.pose import CONFIDENCE_ON_FOREGROUND, Person, PoseError, PoseFinder, library_silenced
 from perception.view import CameraView, Capsules
 
 F64 = NDArray[np.float64]

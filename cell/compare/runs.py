@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,6 +28,10 @@ TIME_LIMIT = 240.0
 
 HAND = 0.12
 """Half the width of the hand, m."""
+EACH = 20
+"""Runs of one process, before another one takes its place."""
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -165,13 +169,24 @@ def run_all(jobs: list[Job], processes: int) -> Iterator[Result]:
     if processes == 1:
         yield from map(run_job, jobs)
         return
+    yield from in_processes(run_job, jobs, processes, EACH)
+
+
+def in_processes(work: Callable[[Given], Made], given: list[Given], processes: int, each: int) -> Iterator[Made]:
+    """Results of a function of a module for everything given, in the order in which they are done.
+
+    New processes begin after `each` results of each: a process keeps some of the memory of every run. Not by the
+    pool's own `max_tasks_per_child`: as tasks queue up, it may not replace a process that has ended, and wait forever.
+    """
     # Not a `Pool`: its processes may have none of their own, and a lock-step run has.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawn, max_tasks_per_child=20) as pool:
-        try:
-            yield from (done.result() for done in as_completed([pool.submit(run_job, job) for job in jobs]))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    for start in range(0, len(given), processes * each):
+        with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+            try:
+                some = given[start : start + processes * each]
+                yield from (done.result() for done in as_completed([pool.submit(work, one) for one in some]))
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def working_reach(cell: LoadedCell) -> float:

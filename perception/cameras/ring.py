@@ -220,9 +220,11 @@ class RingWriter:
 class RingReader:
     """A reader's end; any number of them. Attaches when the writer is there, and again to a new life of it."""
 
-    def __init__(self, folder: Path, form: RingFormat) -> None:
+    def __init__(self, folder: Path, form: RingFormat, colour: bool = True) -> None:
+        """`colour`: take the colours too, if the ring has any; copying them costs more than depth."""
         self.path = folder / f"{form.camera}{SUFFIX}"
         self.form = form
+        self._colour = colour and form.colour
         self.fault = "no camera process has made a ring yet"
         """Why nothing can be read; empty when attached."""
         self.torn = 0
@@ -237,7 +239,7 @@ class RingReader:
         k = form.intrinsics
         # Frames that were handed out last stay as they are while the next one is copied.
         self._depths = [np.zeros((k.height, k.width), np.uint16) for _ in range(SLOTS)]
-        self._colours = [np.zeros((k.height, k.width, 3), np.uint8) for _ in range(SLOTS)] if form.colour else []
+        self._colours = [np.zeros((k.height, k.width, 3), np.uint8) for _ in range(SLOTS)] if self._colour else []
         self._turn = 0
 
     def take(self, now: float) -> Frame | None:
@@ -310,7 +312,7 @@ class RingReader:
         depth = self._depths[turn]
         np.copyto(depth, views.depths[slot])
         colour: NDArray[np.uint8] | None = None
-        if self.form.colour:
+        if self._colour:
             colour = self._colours[turn]
             np.copyto(colour, views.colours[slot])
         return Frame(self.form.camera, seq, exposure, depth, colour, boot, exposure_time, hardware), written

@@ -14,7 +14,7 @@ import numpy as np
 
 from cell.bus.inprocess import Hub
 from cell.config import default_cell, load_cell
-from perception import kernels
+from perception import freedepth, kernels, pixels
 from perception.contract import Frame, PointFrame
 from perception.core import CameraFusion, PointFusion
 from perception.view import part_boxes
@@ -96,26 +96,28 @@ def stages(recorded: Recorded, fusion: CameraFusion) -> list[tuple[str, float]]:
         view = fusion.views[frame.camera]
         c, b, noise = recorded.config, view.background, view.info.noise_coefficient
         part_T, part_half = part_boxes(())
-        found = kernels.candidates(frame.depth, view._near, view._depth, view._label, view._pixels)
-        pixels = view._pixels[:found]
+        found = pixels.candidates(frame.depth, view._near, view._depth, view._label, view._pixels)
+        chosen = view._pixels[:found]
         calls: dict[str, Callable[[], object]] = {
             "candidates": functools.partial(
-                kernels.candidates, frame.depth, view._near, view._depth, view._label, view._pixels
+                pixels.candidates, frame.depth, view._near, view._depth, view._label, view._pixels
             ),
             "support": functools.partial(
                 kernels.resolve_edges_and_support,
-                view._depth, frame.depth, pixels, view._label, noise, c.sigmas, c.support, view.label,
+                view._depth, frame.depth, chosen, view._label, noise, c.sigmas, c.support, view.label,
             ),
             "free depth": functools.partial(
-                kernels.free_depth, view._depth, pixels, view.label, 12.0, noise, c.sigmas, 8000.0,
-                view._free, view._bridged, view._pooled,
+                freedepth.free_depth, view._depth, chosen, view.label, 12.0, noise, c.sigmas, 8000.0,
+                view._bridged, view._pooled,
             ),
             "whole view": functools.partial(view.process, frame, arm, []),
-            "map cleared": functools.partial(fusion.map.clear, fusion._voxels[frame.camera], view._pooled),
-            "pockets dropped": fusion.map.drop_pockets,
+            "map cleared": functools.partial(
+                fusion.map.look, frame.exposure, [(fusion._voxels[frame.camera], view._pooled)]
+            ),
+            "pockets dropped": functools.partial(fusion.map.drop_pockets, arm),
         }  # fmt: skip
         kernels.classify(
-            view._depth, pixels, b.ray_x, b.ray_y, view._T, arm.a, arm.b, arm.r, c.robot_margin, noise, c.sigmas,
+            view._depth, chosen, b.ray_x, b.ray_y, view._T, arm.a, arm.b, arm.r, c.robot_margin, noise, c.sigmas,
             part_T, part_half, c.part_margin, view._lower, view._upper, view._label,
         )  # fmt: skip
         for name, call in calls.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 import msgspec
@@ -124,3 +125,19 @@ def test_what_the_monitor_decided_counts() -> None:
 )  # fmt: skip
 def test_waiting_and_overrides_do_not(robot: dict[str, Any], limit: float, reason: str, separation: float) -> None:
     assert slowed(robot, limit, reason, separation) == 0.0
+
+
+def test_a_long_run_keeps_few_samples_of_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cell.observer.MOST_SAMPLES", 100)
+    hub = Hub()
+    observer = Observer(hub.ports("observer"))
+    observer.robot = STATE
+    terms = SeparationTerms(0.1, 0.0, 0.1, 0.2, 0.05, 0.03)
+    observer.safety = SafetyStatus(0, 0.0, 1.0, "", 1.0, 0.5, terms, "", (0, 0, 0), True, 0.0, 0.0, "f", True)
+    for k in range(6000):
+        observer.step(0.01 * k)
+    times = [sample.t for sample in observer.samples]
+    assert 50 <= len(times) <= 100
+    assert times[0] == 0.0 and times[-1] > 59.0
+    steps = [b - a for a, b in itertools.pairwise(times)]
+    assert max(steps) <= 2.1 * min(steps), "one part of the run is drawn coarser than another"

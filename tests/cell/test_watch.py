@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cell.alarms import load_definitions
 from cell.contract import LedgerStatus
-from cell.watch import GRACE, Seen, blocked, conditions
-from perception.contract import MOVED, CameraHealth, Observation
+from cell.watch import GRACE, SKELETON_TIMEOUT, Seen, blocked, conditions
+from perception.contract import MOVED, CameraHealth, Observation, Skeletons
 from robots.contract import RobotState
 from safety.contract import SafetyStatus, SeparationTerms
 
@@ -49,6 +49,22 @@ def test_silence_of_each_is_noticed() -> None:
     expected = {"robot_lost", "supervisor_lost", "perception_lost", "node_silent", "ledger_failed"}
     assert present(seen(100.0), 103.0) == expected
     assert present(seen(100.0), math.nan) >= {"robot_lost", "supervisor_lost", "perception_lost"}
+
+
+@pytest.mark.requirement("PER-13")
+def test_skeletons_that_fall_silent_or_fail_are_told() -> None:
+    found = seen(100.0)
+    assert present(found, 100.1) == set(), "nobody asked for them"
+    found.skeletons_due = True
+    found.skeletons, found.skeletons_at = Skeletons(1, 0.0, True, "", [], 0), 99.0
+    assert present(found, 100.1) == set()
+    assert present(found, 100.2 + SKELETON_TIMEOUT) >= {"skeletons_lost"}
+    found.skeletons, found.skeletons_at = Skeletons(2, -1.0, False, "no pose model", [], 0), 100.0
+    told = {code: detail for code, there, detail in conditions(found, 100.1) if there}
+    assert told == {"skeletons_lost": "no pose model"}
+    never = Seen(began=0.0, skeletons_due=True)
+    assert "skeletons_lost" not in present(never, GRACE - 0.1)
+    assert "skeletons_lost" in present(never, GRACE + 0.1)
 
 
 def test_nodes_that_never_spoke_are_missed_after_the_grace() -> None:

@@ -59,16 +59,17 @@ def in_box(parts: dict[str, list[float]]) -> set[str]:
 @pytest.mark.xdist_group("kitting_empty")
 def test_two_kits_in_an_empty_cell(tmp_path: Path) -> None:
     """Nothing slows the arm down, the trays are filled between the batches, and the time was foretold."""
-    done = run(tmp_path, batches=2)
+    kit = {"cube_red", "bar_blue", "post_white"}
+    done = run(tmp_path, batches=2, settings={"varieties": "cube_red,bar_blue,post_white"})
     s = done.summary
-    assert (s.outcome, s.state, s.parts_done, s.batches_done) == ("Complete", "Complete", 12, 2)
+    assert (s.outcome, s.state, s.parts_done, s.batches_done) == ("Complete", "Complete", 6, 2)
     assert (s.time_slowed_s, s.time_stopped_s, s.protective_stops, s.alarms) == (0.0, 0.0, 0, [])
     assert s.predicted_cycle_s is not None
     for cycle in s.cycle_times_s:
         assert cycle == pytest.approx(s.predicted_cycle_s, rel=0.10)
     truth = done.events("twin.parts")
-    assert {name.split("#")[0] for name in in_box(truth[-1]["parts"])} == KIT
-    assert len(in_box(truth[-1]["parts"])) == 6
+    assert {name.split("#")[0] for name in in_box(truth[-1]["parts"])} == kit
+    assert len(in_box(truth[-1]["parts"])) == 3
     assert len(done.events("twin.restocked")) == 1
     assert s.event_gaps == 0
     assert (tmp_path / Path(s.timeline).parent.name / "summary.json").is_file()
@@ -82,7 +83,9 @@ def test_a_visitor_stops_the_arm_and_it_goes_on_by_itself(tmp_path: Path) -> Non
     assert (s.outcome, s.parts_done) == ("Complete", 6)
     assert (s.contacts_while_moving, s.psd_violations) == (0, 0)
     assert s.min_separation_m is not None and s.min_separation_m < 0.4
-    assert len(in_box(done.events("twin.parts")[-1]["parts"])) == 6
+    put = in_box(done.events("twin.parts")[-1]["parts"])
+    assert len(put) == 6
+    assert {name.split("#")[0] for name in put} == KIT
 
     samples = done.result.observer.samples
     slowed = [a for a in samples if 0.05 < a.rate < 0.95 and a.limit < 1.0]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from perception import voxelbits
 from perception.background import leaving_depth, rays
 from perception.cameras.links import decode_frame
 from perception.clearance import ClearanceMap
@@ -315,7 +316,7 @@ def test_an_unseen_walker_is_always_inside_possible_space(seed: int) -> None:
     lower, upper = np.array(cell.person_volume[0]) + 0.01, np.array(cell.person_volume[1]) - 0.01
     p = np.array([upper[0], rng.uniform(lower[1], upper[1]), rng.uniform(lower[2], upper[2])])
     t, heading = 0.0, np.array([-1.0, 0.0, 0.0])
-    grid.advance(t)
+    grid.look(t, [])
     centres = grid._centres().reshape(*grid.shape, 3)
     for _ in range(150):
         dt = float(rng.uniform(0.005, 0.06))
@@ -327,34 +328,56 @@ def test_an_unseen_walker_is_always_inside_possible_space(seed: int) -> None:
         if not grid.solid[index]:
             p = step
         t += dt
-        grid.advance(t)
+        grid.look(t, [])
         near = centres[grid.possible == 1]
         assert np.linalg.norm(near - p, axis=1).min() <= grid.ball_radius + 1e-9
 
 
-def test_the_map_refuses_time_that_goes_back(workcell: Workcell, config: PerceptionConfig) -> None:
+@pytest.mark.parametrize("at", [math.nan, math.inf, -math.inf])
+def test_the_map_refuses_a_time_that_is_no_number(workcell: Workcell, config: PerceptionConfig, at: float) -> None:
     grid = ClearanceMap(workcell, config)
-    grid.advance(2.0)
-    with pytest.raises(ValueError, match="cannot go"):
-        grid.advance(1.9)
-    with pytest.raises(ValueError, match="cannot go"):
-        grid.advance(math.nan)
+    grid.confirm_clear()
+    grid.look(2.0, [])
+    before = grid.possible
+    with pytest.raises(ValueError, match="no time of a picture"):
+        grid.look(at, [])
+    assert np.array_equal(grid.possible, before)
+
+
+def test_a_late_picture_clears_only_what_nobody_can_have_entered_since(
+    workcell: Workcell, config: PerceptionConfig
+) -> None:
+    grid = ClearanceMap(workcell, config)
+    grid.look(2.0, [])
+    free = np.zeros(grid.shape, np.uint8)
+    free[5:12, 10:17, 5:12] = 1
+    before = grid.possible
+    grid.sweep(1.96, ["a"], voxelbits.pack(free))
+    # 80 mm of travel may have brought somebody into the outermost voxel of what was seen free.
+    inner = np.zeros_like(free)
+    inner[6:11, 11:16, 6:11] = 1
+    assert np.array_equal(grid.possible, before & (1 - inner))
+    assert grid.time == 2.0
+    grid.sweep(0.5, ["b"], voxelbits.pack(np.ones(grid.shape, np.uint8)))
+    assert np.array_equal(grid.possible, before & (1 - inner))
 
 
 def test_small_closed_pockets_are_dropped_large_or_anchored_ones_stay(
     workcell: Workcell, config: PerceptionConfig
 ) -> None:
     grid = ClearanceMap(workcell, config)
+    small, large = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.uint8)
+    small[5:7, 20:22, 15:17] = 1
+    large[5:9, 20:24, 15:19] = 1
     grid.confirm_clear()
-    grid.possible[5:7, 20:22, 15:17] = 1
-    grid.occupy(np.zeros((0, 3), np.float32))
-    assert grid.drop_pockets() == 8
-    grid.possible[5:9, 20:24, 15:19] = 1
-    assert grid.drop_pockets() == 0
-    grid.confirm_clear()
-    grid.possible[5:7, 20:22, 15:17] = 1
+    entries = grid.possible
+    grid.possible = entries | small
+    assert grid.drop_pockets(NO_ARM) == 8
+    grid.possible = entries | large
+    assert grid.drop_pockets(NO_ARM) == 0
+    grid.possible = entries | small
     grid.occupy((grid.lower + (np.array([[7, 20, 15]]) + 0.5) * grid.size).astype(np.float32))
-    assert grid.drop_pockets() == 0
+    assert grid.drop_pockets(NO_ARM) == 0
 
 
 @pytest.mark.parametrize(("h", "w", "n"), [(0, 4, 0), (2, 2, 7), (2, 2, 9), (-2, -2, 8)])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import socket
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cell.cli import BadInput, app
-from robots.contract import DriverError, Setpoint
+from robots.contract import DriverError, DriverState, Setpoint
 from robots.drivers import ur, ur_link
 from robots.drivers.null import NullDriver
 from robots.drivers.ur import UrDriver
@@ -21,6 +23,7 @@ from robots.drivers.ur_worker import missing
 from sim import ur_dashboard, ur_rtde, ur_script
 from sim.ur_controller import Ports, UrController
 from sim.ur_machine import Machine, ProgramState, RobotMode, SafetyMode
+from sim.ur_sim import UrProcess
 
 PROGRAM = "def rtde_control():\n  sync()\nend\n"
 LAMPS = ["lamp_green", "lamp_amber", "lamp_red", "buzzer"]
@@ -359,8 +362,6 @@ def controller() -> Iterator[UrController]:
 def test_noise_on_a_port_ends_or_is_refused_and_others_are_served(
     controller: UrController, data: bytes, port: str
 ) -> None:
-    import socket
-
     with socket.create_connection((controller.address, getattr(controller.ports, port))) as noisy:
         noisy.sendall(data)
         with socket.create_connection((controller.address, controller.ports.dashboard)) as other:
@@ -372,3 +373,74 @@ def test_noise_on_a_port_ends_or_is_refused_and_others_are_served(
                 if n > 5 and b"RUNNING" in (said := said + other.recv(256)):
                     break
     assert b"Robotmode: RUNNING" in said
+
+
+# ---------------------------------------------------------------- through `ur_rtde`
+
+
+class Reached:
+    """Our driver, its process with the vendor's client, and the simulated arm in another; in real time, unhurried."""
+
+    def __init__(self) -> None:
+        self.arm = UrProcess()
+        self.driver = UrDriver({"address": self.arm.address, "watchdog": 0.5, "drive_delay": 0.2}, 6)
+        self.n = 0
+
+    @property
+    def state(self) -> DriverState | None:
+        return self.driver.state(time.monotonic())
+
+    def until(
+        self, done: Callable[[DriverState], bool], q: list[float] | None = None, person: bool = False
+    ) -> DriverState:
+        """`q`: is sent all the time; `person`: lets the arm go on whenever it has a fault."""
+        end, asked = time.monotonic() + 60.0, 0.0
+        while time.monotonic() < end:
+            now, state = time.monotonic(), None
+            try:
+                self.driver.connect(now)
+                state = self.state
+            except DriverError as error:
+                assert error.code == "ur_unreached", error
+            if state is not None:
+                if done(state):
+                    return state
+                if person and state.fault and now - asked > 1.0:
+                    asked = now
+                    self.driver.recover("somebody", now)
+                if q is not None and not state.fault:
+                    self.n += 1
+                    near = [a + min(max(b - a, -0.01), 0.01) for a, b in zip(state.q, q, strict=True)]
+                    self.driver.send(Setpoint(self.n, now, near, [0.0] * 6))
+            time.sleep(0.004)
+        raise AssertionError(f"nothing within 60 s: {state}")
+
+
+def test_the_vendors_client_drives_the_simulated_arm_and_only_a_person_restarts_it() -> None:
+    reached = Reached()
+    try:
+        start = reached.until(lambda s: not s.fault)
+        goal = [q + 0.05 for q in start.q]
+
+        def arrived(state: DriverState) -> bool:
+            return max(abs(a - b) for a, b in zip(state.q, goal, strict=True)) < 0.002
+
+        reached.until(arrived, goal, person=True)
+        reached.driver.set_output("lamp_red", True)
+        reached.until(lambda s: s.outputs["lamp_red"] and not s.outputs["lamp_green"])
+        reached.arm.order("emergency_stop on")
+        assert not reached.until(lambda s: s.emergency_stop, goal).safeguard
+        reached.driver.recover("somebody", time.monotonic())
+        assert reached.until(lambda s: bool(s.emergency_stop)).emergency_stop, "cleared from software"
+        reached.arm.order("emergency_stop off")
+        off = reached.until(lambda s: not s.emergency_stop)
+        assert off.fault
+        goal = [q - 0.05 for q in off.q]
+        moved = reached.until(lambda s: s.seq > off.seq + 50, goal)
+        assert moved.fault and moved.q == pytest.approx(off.q, abs=2e-3), "it went on without a person"
+        reached.until(arrived, goal, person=True)
+        reached.arm.order("slider 50")
+        assert "50 %" in reached.until(lambda s: bool(s.fault)).fault
+    finally:
+        reached.driver.close()
+        reached.arm.close()

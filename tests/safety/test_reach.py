@@ -17,6 +17,7 @@ from safety.kernels import cloud_in, sweep_in, to_axis
 from safety.monitor import Monitor
 from safety.permits import Permits
 from safety.reach import Reach, bodies_of
+from safety.reach_bodies import body_clear, crowd_of
 from safety.reach_kernels import (
     BEFORE,
     BODY,
@@ -25,11 +26,10 @@ from safety.reach_kernels import (
     Stages,
     apart,
     ask,
-    body_clear,
     fill_stages,
     new_work,
 )
-from safety.search import FALLS, People, Problem, entail
+from safety.search import FALLS, RESOLUTION, People, Problem, entail
 from safety.stations import LEAD, SPACING, STATIONS, WINDOW, Path, fill
 from tests.safety.ramps import Start, ramps
 from tests.safety.test_monitor import CONFIG, FIXED, model, monitor, motion, observation, state_on
@@ -192,13 +192,28 @@ def _ladder(links: int, course: Course, path: Path, brakes: Brakes, people: Peop
     problem = Problem(cloud, sweep, course, falls, brakes, people, permits, np.full((CELLS, 4), np.nan))
     stages = Stages(np.empty(INTERVALS, np.int64), np.empty(INTERVALS), np.empty(INTERVALS), np.empty(INTERVALS))
     fill_stages(course, falls, brakes, stages)
-    work = new_work()
+    work, crowd = new_work(), crowd_of(bodies, stages, people.age)
     for n in range(limits.shape[0]):
         bound = entail(limits[n], problem)
         ask(bound, stages, people, work)
         for m in range(bodies.shape[0]):
             for i in range(links):
-                out[m, i, n] = body_clear(bound, bodies[m], i, sweep, stages, people, work)
+                out[m, i, n] = body_clear(bound, m, i, crowd, sweep, stages, people, work)
+
+
+def ladder(seed: int, bodies: F64, limits: F64) -> NDArray[np.bool_]:
+    """Whether each limit is clear of each pair (bodies, links, limits) in a case."""
+    c, used = case(seed), reach()
+    s, start = c.situation, start_of(seed)
+    scratch = used._scratch[9]
+    path = Path(s.motion.path, s.motion.curvature, s.motion.slope_limits, s.motion.step)
+    course = Course(s.progress, s.rate, s.slope, start.horizon, start.obeyed, 1.0)
+    people = People(CONFIG.human.slow, CONFIG.human.fast, FIXED, s.age)
+    fill(model().chain_with(None), used._fixed, path, np.array(c.state.q), s.progress, STATIONS - 1,
+         sweep_in(scratch.doubles, STATIONS, 9))  # fmt: skip
+    out = np.empty((len(bodies), 9, len(limits)), np.bool_)
+    _ladder(9, course, path, used._brakes, people, bodies, limits, scratch.singles, scratch.doubles, out)
+    return out
 
 
 @pytest.mark.requirement("SAF-15")
@@ -207,20 +222,42 @@ def test_every_lower_rate_is_admissible() -> None:
     between = 0
     limits = np.arange(1, 25) / 24
     for seed in range(SITUATIONS):
-        c, used = case(seed), reach()
-        s, start = c.situation, start_of(seed)
-        bodies = scene(seed, SCENES)
-        scratch = used._scratch[9]
-        path = Path(s.motion.path, s.motion.curvature, s.motion.slope_limits, s.motion.step)
-        course = Course(s.progress, s.rate, s.slope, start.horizon, start.obeyed, 1.0)
-        people = People(CONFIG.human.slow, CONFIG.human.fast, FIXED, s.age)
-        fill(model().chain_with(None), used._fixed, path, np.array(c.state.q), s.progress, STATIONS - 1,
-             sweep_in(scratch.doubles, STATIONS, 9))  # fmt: skip
-        out = np.empty((len(bodies), 9, len(limits)), np.bool_)
-        _ladder(9, course, path, used._brakes, people, bodies, limits, scratch.singles, scratch.doubles, out)
+        out = ladder(seed, scene(seed, SCENES), limits)
         assert (np.diff(out.astype(int), axis=2) <= 0).all(), seed
         between += int((out[..., 0] & ~out[..., -1]).sum())
     assert between > 4000
+
+
+@pytest.mark.requirement("SAF-15")
+@pytest.mark.parametrize(("seed", "number"), [(25, 28), (36, 91), (43, 83)])
+def test_every_lower_rate_is_admissible_where_a_stop_ends_as_an_interval_begins(seed: int, number: int) -> None:
+    """All limits there are; the sums of ticks on both sides differ by a rounding."""
+    limits = np.arange(1, round(1.0 / RESOLUTION) + 1) * RESOLUTION
+    bodies = scene(seed, SCENES)[number : number + 1]
+    out = ladder(seed, bodies, limits)
+    assert (np.diff(out.astype(int), axis=2) <= 0).all()
+    clear_of_all = out[0].all(axis=0)
+    assert 0 < clear_of_all.sum() < len(limits)
+    assert body_limits(seed, bodies)[0] == limits[clear_of_all.sum() - 1]
+
+
+@pytest.mark.requirement("SAF-15")
+def test_several_bodies_permit_what_the_strictest_of_them_permits() -> None:
+    """Whatever pair is looked at first: 2 to 30 bodies, in any order."""
+    several = 0
+    for seed in range(0, SITUATIONS, 2):
+        c = case(seed)
+        s = c.situation
+        rng = np.random.default_rng(seed)
+        bodies = scene(seed, SCENES)[rng.permutation(SCENES)[: rng.integers(2, 31)]]
+        alone = body_limits(seed, bodies)
+        wide = bodies[alone >= np.quantile(alone, 0.5)]
+        nobody = observation(np.empty((0, 4)), age=s.age, oldest=s.oldest)
+        for chosen in (bodies, wide, wide[::-1]):
+            found = reach().cycle_among(10.0, nobody, c.state, s.motion, chosen).limit
+            assert found == body_limits(seed, chosen).min(), seed
+            several += int(0.0 < found < 1.0)
+    assert several > 50
 
 
 def scene(seed: int, count: int) -> F64:

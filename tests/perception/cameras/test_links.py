@@ -11,9 +11,9 @@ import pytest
 
 from cell.bus.inprocess import Hub
 from perception.cameras.links import BusSink, BusSource, RingSink, RingSource
-from perception.cameras.ring import RingFormat, RingReader, RingWriter
+from perception.cameras.ring import RingError, RingFormat, RingReader, RingWriter
 from perception.config import PerceptionConfig
-from perception.contract import CameraError, CameraInfo, Frame, Intrinsics
+from perception.contract import CameraError, CameraInfo, Frame, FrameReady, Intrinsics, topic_ready
 from perception.health import CameraWatch
 from perception.node import SILENT, CameraNode
 
@@ -70,6 +70,29 @@ def test_both_ways_hand_over_the_same(tmp_path: Path) -> None:
         source.close()
         sink.close()
     assert not list(tmp_path.glob("*.ring"))
+
+
+def test_a_frame_in_the_ring_is_announced_and_read_without_its_announcement_too(tmp_path: Path) -> None:
+    hub = Hub()
+    said, heard = hub.ports("camera.front"), hub.ports("perception")
+    sink = RingSink(RingWriter(tmp_path, FORM, 2), said.publisher(topic_ready("front"), FrameReady))
+    source = RingSource(RingReader(tmp_path, FORM), heard.subscriber(topic_ready("front"), FrameReady))
+    (ready,) = source.wakes
+    assert source.take(0.9) is None
+    sink.send(picture(3, 1.5, 8), 1.5)
+    found = source.take(1.6)
+    assert found is not None and found.seq == 3
+    assert ready.take() is None, "taken with the frame: else it would wake for ever"
+    sink.send(picture(4, 1.6, 8), 1.6)
+    assert ready.take() is not None, "lost"
+    found = source.take(1.7)
+    assert found is not None and found.seq == 4
+    assert RingSource(RingReader(tmp_path, FORM)).wakes == []
+    with pytest.raises(RingError):
+        sink.send(picture(5, 1.7, depth=np.zeros((H, W + 2), np.uint16)), 1.7)
+    assert ready.take() is None, "nothing lies there"
+    source.close()
+    sink.close()
 
 
 def test_a_camera_that_complains_or_is_silent_is_reported_once_and_when_it_is_back(tmp_path: Path) -> None:

@@ -305,6 +305,34 @@ def test_a_recording_of_librealsense_plays_as_a_camera(db3: tuple[Path, list[np.
     assert np.allclose([f.exposure for f in got], 50.0 + np.arange(25) / 30, atol=1e-4)
 
 
+def test_a_bag_of_an_older_librealsense_comes_back_bit_exact_and_once(tmp_path: Path) -> None:
+    """The file was written by librealsense 2.56.5; the installed 2.59 reads ROS bags and writes .db3 only. Its ten
+    pictures can be calculated."""
+    pytest.importorskip("pyrealsense2")
+    path = Path(__file__).parent / "data" / "desk.bag"
+    pictures = [(np.arange(32 * 24).reshape(24, 32) % 977 + 500 + k).astype(np.uint16) for k in range(10)]
+    for _ in range(2):
+        recording = open_recording(path)
+        info = recording.cameras[0]
+        assert (info.name, info.model, info.intrinsics.width, info.intrinsics.fx) == (
+            "desk", "Intel RealSense D455", 32, 421.0,
+        )  # fmt: skip
+        assert info.colour and info.rate == 30.0
+        got = list(recording.frames("desk"))
+        recording.close()
+        assert [f.seq for f in got] == list(range(1, 11))
+        assert all(np.array_equal(f.depth, p) for f, p in zip(got, pictures, strict=True))
+        assert np.allclose([f.exposure for f in got], 20.0 + np.arange(10) / 30, atol=1e-4)
+        assert all(f.exposure_time == pytest.approx(0.008) for f in got)
+    played = play(path, seconds=0.6)
+    assert [f.seq for f in played] == list(range(1, 11))
+    cut = tmp_path / "cut.bag"
+    for length in (0, 13, 4000, path.stat().st_size // 2):
+        cut.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(RecordingError):
+            list(open_recording(cut).frames("cut"))
+
+
 def test_a_player_that_is_closed_early_lets_the_file_go(db3: tuple[Path, list[np.ndarray]]) -> None:
     path, _ = db3
     player = RecordingCamera("here", {"mount": MOUNT, "file": str(path)})
