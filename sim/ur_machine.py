@@ -21,8 +21,8 @@ HARDEST = 40.0
 """Acceleration of a joint under servoj, rad/s^2."""
 LONGEST = 0.01
 """A cycle that comes later counts as so long, s: the arm then moves more slowly, and never jumps."""
-STARTING = 0.5
-"""After the brakes were opened the arm's own fault counts only after so long, s."""
+STARTING = 250
+"""After the brakes were opened the arm's own fault counts only after so many cycles."""
 DOF = 6
 
 
@@ -92,8 +92,8 @@ class Machine:
         """Since when, s; -inf: no protective stop."""
         self._faulted = ""
         """The arm's own fault, until the safety system is started anew."""
-        self._starting = -math.inf
-        """Since when the brakes are open, s: an arm takes its time to forget what it had before."""
+        self._starting = 0
+        """Cycles left of opening the brakes: an arm takes its time to forget what it had before."""
         self._seq = 0
         self._now = -math.inf
         self._settled = False
@@ -168,7 +168,7 @@ class Machine:
         self.power_on()
         if self.robot_mode is RobotMode.IDLE:
             self.robot_mode = RobotMode.RUNNING
-            self._settled, self._starting = False, self._now
+            self._settled, self._starting = False, STARTING
             self.arm.recover("brake release", self._now)
 
     def start_program(self, name: str) -> bool:
@@ -203,7 +203,8 @@ class Machine:
         self.state = state = self.arm.state(now)
         if state is None:
             return 0.0
-        starting = self.robot_mode is RobotMode.RUNNING and now - self._starting <= STARTING
+        starting = self.robot_mode is RobotMode.RUNNING and self._starting > 0
+        self._starting -= starting
         if starting and state.fault and not state.emergency_stop:
             self.arm.recover("brake release", now)  # again: it may have been asked before the arm stood
             self._settled = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import multiprocessing
 import os
 import time
@@ -21,12 +22,16 @@ from sim.contract import SERVICE
 from sim.robot import TwinDriver
 from sim.twin import TwinNode
 from sim.ur_controller import Ports, UrController
-from sim.ur_machine import Machine, RobotMode
+from sim.ur_machine import STARTING, Machine, RobotMode, SafetyMode
 
 CYCLE = 0.002
 """s."""
 WATCHDOG = 0.5
 """Of the drives behind the controller, s: whether a client is silent is the controller's business."""
+PATIENCE = 120.0
+"""The kernels may have to be compiled first, s."""
+WARM = STARTING + 50
+"""Cycles of warming up: until a fault of the arm would count."""
 ORDERS = """emergency_stop on|off   the emergency stop button
 safeguard on|off        a safeguard input of the controller
 protective_stop         as after a collision; a client unlocks it after 5 s at the earliest
@@ -73,17 +78,19 @@ class UrSimulation:
     def warm_up(self) -> None:
         """Load the compiled kernels, which may take longer than the drives wait, then begin anew."""
         clock, machine = RealClock(), self.controller.machine
-        running = machine.robot_mode is RobotMode.RUNNING
+        running, slowest = machine.robot_mode is RobotMode.RUNNING, math.inf
         self._tcp_pose([0.0] * 6)
-        for _ in range(50):
-            self.step(clock.now())
-        machine.power_off(clock.now())
-        machine.restart_safety(clock.now())
-        if running:
-            machine.release_brakes()
-        for _ in range(10):
-            self.step(clock.now())
-            time.sleep(CYCLE)
+        while slowest > 0.5 * WATCHDOG or machine.safety_mode is not SafetyMode.NORMAL:
+            machine.power_off(clock.now())
+            machine.restart_safety(clock.now())
+            if running:
+                machine.release_brakes()
+            slowest = 0.0
+            for _ in range(WARM):
+                begun = clock.now()
+                self.step(begun)
+                slowest = max(slowest, clock.now() - begun)
+                time.sleep(CYCLE)
 
     def order(self, line: str) -> str:
         """Do what a person at the arm does (see `ORDERS`); return what there is to say."""
@@ -158,7 +165,7 @@ class UrProcess:
         return str(self._answer())
 
     def _answer(self) -> str:
-        if not self._pipe.poll(30.0):
+        if not self._pipe.poll(PATIENCE):
             raise OSError(errno.ETIMEDOUT, "the simulated arm does not answer")
         answer = self._pipe.recv()
         if isinstance(answer, Exception):

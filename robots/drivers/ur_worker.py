@@ -176,6 +176,10 @@ class Hand:
         if not self._dashboard.isInRemoteControl():
             self.problem = "the arm is in local control: choose remote control at the pendant"
             return
+        bits = self._receive.getSafetyStatusBits()
+        if link.emergency_stopped(bits) or link.safeguarded(bits):
+            self.halted, self.problem = True, "the arm was let go on while an emergency or safeguard stop was in force"
+            return
         if self._receive.isProtectiveStopped():
             self._dashboard.closeSafetyPopup()
             self._dashboard.unlockProtectiveStop()
