@@ -69,7 +69,6 @@ def test_hold_and_resume(bench: Bench) -> None:
 
 def test_a_lost_lease_stops_it_until_a_person_comes(bench: Bench) -> None:
     motion = bench.motion(0.7)
-    motion.braking(1.0, 0.0)  # loads its kernel, which takes longer than a real arm puts up with a silent node
     request = bench.start(motion, 0.4 * motion.duration)
     first = len(bench.states) - 1
     stopping, _ = motion.braking(bench.state.rate, bench.state.progress)
