@@ -248,6 +248,32 @@ def stop_test(
     raise typer.Exit(run_stop_test(cell, joint or [], stops, load, out, as_json))
 
 
+@app.command("ur-sim")
+def ur_sim(
+    address: Annotated[
+        str, typer.Option(metavar="IP", help="Of this machine; clients such as ur_rtde know only the vendor's ports.")
+    ] = "127.0.0.1",
+    model: Annotated[str, typer.Option(metavar="NAME", help="Arm with six joints; see `cell robots`.")] = "ur5e",
+    local: Annotated[bool, typer.Option("--local", help="Local control, as chosen at the pendant.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Begin with the arm switched off.")] = False,
+    port_shift: Annotated[
+        int, typer.Option(metavar="N", min=-29000, max=35000, help="Added to all ports, for clients that can be told.")
+    ] = 0,
+) -> None:
+    """Run a simulated UR arm that any RTDE client can drive: RTDE 30004, dashboard 29999, scripts 30001 to 30003.
+
+    \b
+    The control program of ur_rtde works (servoJ, speedJ, moveJ, stops, payload, watchdog);
+    other programs are refused. Nothing is protected by a password: keep to a loopback address.
+    While it runs, type what somebody at the arm does: emergency_stop on, slider 50, cable off, ...
+
+    Example: cell ur-sim --address 127.0.0.2
+    """
+    from cell.commands.ur_sim import simulate
+
+    raise typer.Exit(simulate(address, model, local, off, port_shift))
+
+
 @app.command()
 def compare(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file, or its name.")] = "kitting",

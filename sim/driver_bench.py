@@ -1,19 +1,23 @@
-"""Surroundings for the conformance suite on simulated time: the twin without furniture, directly or behind EGM."""
+"""Surroundings for the conformance suite: the twin without furniture, directly or behind a vendor's protocol."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from cell.bus.inprocess import Hub
 from cell.bus.ports import Ports
 from robots.drivers.abb import AbbDriver
+from robots.drivers.ur import UrDriver
 from robots.model import RobotModel
 from robots.workcell import Workcell
 from sim.contract import SERVICE
 from sim.egm_robot import EgmRobotEnd
 from sim.robot import TwinDriver
 from sim.twin import TwinNode
+from sim.ur_sim import UrProcess
 
 
 class TwinBench:
@@ -86,6 +90,42 @@ class EgmBench(TwinBench):
     def close(self) -> None:
         self.end.close()
         super().close()
+
+
+class UrBench:
+    """The twin's arm behind a UR controller in a process of its own, in real time: surroundings of `ur`."""
+
+    real_time = True
+    config: Mapping[str, Any] = MappingProxyType({"state_timeout": 0.085})
+    """The machine that runs the suite runs the arm as well, and is no real-time machine."""
+
+    def __init__(self, hub: Hub, options: dict[str, Any]) -> None:
+        self.model = str(options.get("model", "ur5e"))
+        self._arm = UrProcess(self.model)
+        self._options = {"address": self._arm.address, "watchdog": 0.3, **options}
+        self._options.pop("model", None)
+
+    def driver(self, ports: Ports) -> UrDriver:
+        return UrDriver(self._options, RobotModel.load(self.model).dof, ports)
+
+    def step(self, now: float) -> None:
+        """The arm keeps its own time."""
+
+    def cut(self) -> None:
+        self._arm.order("cable off")
+
+    def join(self) -> None:
+        self._arm.order("cable on")
+
+    def raise_fault(self) -> str:
+        self._arm.order("emergency_stop on")
+        return "emergency_stop"
+
+    def lift_fault(self) -> None:
+        self._arm.order("emergency_stop off")
+
+    def close(self) -> None:
+        self._arm.close()
 
 
 def free_udp_port() -> int:

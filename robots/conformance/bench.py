@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ class Bench:
         """`config`: fields of `robots.config.RobotConfig` that this driver needs otherwise."""
         self.around = around
         self.model = RobotModel.load(around.model)
-        self.config = RobotConfig(**{"driver": driver, "model": around.model, **config})
+        own: Mapping[str, Any] = getattr(around, "config", {})
+        self.config = RobotConfig(**{"driver": driver, "model": around.model, **own, **config})
         self._clock: Clock = RealClock() if around.real_time else SimulatedClock()
         ports = hub.ports("arm")
         self.driver = around.driver(ports)
@@ -55,6 +56,9 @@ class Bench:
     def begin(self) -> None:
         """Load the kernels, then run until the node is ready."""
         self.node.warm_up()
+        # Kernels of the tests' own: loading one takes longer than a real arm puts up with a silent node.
+        home = np.array(self.model.home)
+        plan_ptp(self.model, home, home + 0.05, motion_id="warm").braking(1.0, 0.0)
         self._began = self.now = self._clock.now()
         self._tick = 0
         self.until(lambda: self.client.connected and bool(self.states) and bool(self.state.q_commanded), "a state")

@@ -20,6 +20,7 @@ class Surroundings(Protocol):
     """Robot model whose arm it is (`robots.model`)."""
     real_time: bool
     """The arm keeps its own time; otherwise it moves only in `step`."""
+    # A further attribute `config` may hold fields of the cell file's robot block that these surroundings need.
 
     def driver(self, ports: Ports) -> Driver:
         """Return a new driver. Raises DriverError for options that are wrong."""
