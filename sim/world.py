@@ -112,6 +112,7 @@ class World:
                 str(self.arm.urdf),
                 baseOrientation=p.getQuaternionFromEuler([0.0, 0.0, self.arm.base_yaw]),
                 useFixedBase=True,
+                flags=p.URDF_IGNORE_VISUAL_SHAPES,  # nobody looks at this world: cameras have a scene of their own
                 physicsClientId=client,
             )
         )

@@ -93,19 +93,20 @@ class Bench:
     def run(self, fault: Fault) -> Verdict:
         """Inject one fault and judge. Raises what a cell that cannot start raises."""
         if fault.perception not in self._references:
-            self._references[fault.perception] = self._trace(None, fault.perception)
-        return judge(fault, self.trace_of(fault), self._references[fault.perception], self.session_of(fault))
+            self._references[fault.perception] = self._trace(None, self._session("reference", fault.perception))
+        session = self.session_of(fault)
+        return judge(fault, self._trace(fault, session), self._references[fault.perception], session)
 
     def trace_of(self, fault: Fault) -> Trace:
         """What a run with the fault shows."""
-        return self._trace(fault, fault.perception)
+        return self._trace(fault, self.session_of(fault))
 
     def session_of(self, fault: Fault) -> Session:
         """A session as the fault is injected into."""
         return self._session(fault.id, fault.perception)
 
-    def _trace(self, fault: Fault | None, perception: str) -> Trace:
-        cell = _Cell(self._session("reference" if fault is None else fault.id, perception))
+    def _trace(self, fault: Fault | None, session: Session) -> Trace:
+        cell = _Cell(session)
         try:
             return cell.trace(fault)
         finally:
