@@ -35,6 +35,7 @@ class EgmRobotEnd:
         """`arm`: what moves; `to`: where the feedback goes; `address`: of this end; `messages`: module of the protobuf
         classes (every public package has them; only one fits into a process). Raises OSError."""
         self._messages: Any = importlib.import_module(messages)
+        self._unreadable: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
         self.arm = arm
         self._to = to
         self._timeout = comm_timeout
@@ -89,7 +90,7 @@ class EgmRobotEnd:
         message = self._messages.EgmSensor()
         try:
             message.ParseFromString(data)
-        except Exception:  # whatever a decoder raises for bytes from anywhere
+        except self._unreadable:
             self.ignored += 1
             return
         q = egm.to_radians(message.planned.joints.joints, message.planned.externalJoints.joints, self.arm.info.dof)

@@ -148,6 +148,22 @@ def test_the_controllers_state_is_a_fault(pair: Pair, change: dict[str, int], sa
     assert says in state.fault and bool(says) == bool(state.fault)
 
 
+def test_feedback_of_a_controller_whose_clock_stands_still_grows_old(pair: Pair) -> None:
+    """Numbered anew and repeated for ever, the same measurement is no fresh one: the robot node sees its age."""
+    begun = pair.step().t
+    stamp = pair.now
+    for n in range(50):
+        now = pair.now = stamp + 0.004 * n
+        message = importlib.import_module(MESSAGES).EgmRobot()
+        message.ParseFromString(pair.feedback(10_000 + n, [0.0] * 6, [0.0] * 7))
+        message.header.tm = round(1e3 * stamp)
+        pair.raw(message.SerializeToString())
+        state = pair.driver.state(now)
+        assert state is not None
+    assert state.seq > 50 and state.t == pytest.approx(begun, abs=2e-3)
+    assert now - state.t > 0.19
+
+
 def test_silence_ends_the_session_until_it_is_asked_for_anew(pair: Pair) -> None:
     q = list(pair.step().q)
     pair.step(q, 5)
