@@ -1,0 +1,3 @@
+import { en, type Key } from "./en";
+
+export const de: Record<Key, string> = { ...en };

@@ -1,0 +1,3 @@
+import { en, type Key } from "./en";
+
+export const zh: Record<Key, string> = { ...en };
