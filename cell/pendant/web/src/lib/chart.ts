@@ -17,7 +17,7 @@ export interface ChartText {
 const LEFT = 46;
 const RIGHT = 8;
 const TOP = 18;
-const GAP = 26;
+const GAP = 34;
 const BOTTOM = 18;
 /** Distances above this change nothing for a person who looks at the chart, m. */
 export const TOP_DISTANCE = 3;

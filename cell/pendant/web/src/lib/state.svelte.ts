@@ -205,7 +205,8 @@ export class Pendant {
 
   /** Sends one command and shows a refusal. True if the cell took it. */
   async command(body: Body): Promise<boolean> {
-    return (await this.send(body)) !== null;
+    const answer = await this.send(body);
+    return answer?.verdict === "done" || answer?.verdict === "accepted";
   }
 
   async load(recipe: string, settings: Record<string, unknown>, batches: number): Promise<Analysis | null> {
@@ -227,7 +228,9 @@ export class Pendant {
       return answer;
     } catch (error) {
       this.fail(error);
-      return null;
+      // A recipe that was analysed and refused comes with its analysis.
+      const found = error instanceof ApiError ? error.body.analysis : undefined;
+      return found ? { verdict: "failed", reason: "", remedy: "", analysis: found } : null;
     } finally {
       const at = this.busy.indexOf(key);
       if (at >= 0) this.busy.splice(at, 1);

@@ -60,7 +60,7 @@ export interface Question {
   picture?: string | null;
 }
 
-export type StepState = "waiting" | "running" | "done" | "failed" | "skipped";
+export type StepState = "open" | "waiting" | "running" | "done" | "failed" | "skipped";
 export interface Step {
   step: number;
   operation: string;
@@ -98,6 +98,8 @@ export interface Status {
   blocked: Partial<Record<CommandName, string>>;
   stepping: "automatic" | "step" | "confirm_each";
   step_list: Step[];
+  /** Values of the loaded recipe's parameters. */
+  recipe_settings?: Record<string, unknown>;
   /** Stepping mode `step`: the next phase waits for a person. */
   waits?: boolean;
   /** Recipe being analysed for loading. */
@@ -124,7 +126,7 @@ export interface RobotState {
   standing: boolean;
   gripper_width: number;
   gripper_holding: boolean;
-  held: unknown;
+  held: string | null;
   inputs: Record<string, boolean>;
   outputs: Record<string, boolean>;
   emergency_stop: boolean;
@@ -155,7 +157,8 @@ export interface SafetyState {
   link: string;
   point: number[] | null;
   seen: boolean;
-  on_arm: number[] | null;
+  on_arm?: number[] | null;
+  fingerprint?: string;
   simulation_only: boolean;
 }
 
@@ -188,7 +191,7 @@ export interface MotionPath {
 }
 export interface Hull {
   links: { link: string; a: number[]; b: number[]; radius: number }[];
-  required: number;
+  required: number | null;
 }
 export type AgeKey = "status" | "robot" | "safety" | "observation";
 
@@ -239,6 +242,15 @@ export interface Analysis {
   phases: { step: number; operation: string; label: string; skill: string; duration_s: number }[];
   problems: Problem[];
 }
+export interface RecipeStep {
+  index: number;
+  operation: string;
+  repeated?: boolean;
+  skill: string;
+  name?: string | null;
+  params?: Record<string, unknown>;
+  line?: number | null;
+}
 export interface Recipe {
   name: string;
   title: string;
@@ -248,7 +260,8 @@ export interface Recipe {
   picture: string | null;
   capabilities: string[];
   parameters: Parameter[];
-  steps: { operation: string; label: string; skill?: string }[];
+  steps: RecipeStep[];
+  problems?: Problem[];
   library: boolean;
   changed_wall: number;
   analysis: Analysis | null;
@@ -414,4 +427,5 @@ export interface ApiErrorBody {
   allowed: string;
   remedy: string;
   errors?: Problem[];
+  analysis?: Analysis;
 }

@@ -25,7 +25,7 @@ export function nearness(safety: SafetyState | null): string | null {
   return t(safety.seen ? "rate.person" : "rate.unseen", {
     separation: num(safety.separation, 2),
     required: num(safety.required, 2),
-    link: safety.link || "?",
+    link: safety.link.replace(/_/g, " ") || "?",
   });
 }
 

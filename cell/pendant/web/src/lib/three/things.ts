@@ -9,6 +9,7 @@ import {
   ExtrudeGeometry,
   Group,
   Line,
+  Line3,
   LineBasicMaterial,
   LineSegments,
   Mesh,
@@ -42,6 +43,33 @@ function placed<T extends Object3D>(object: T, fixture: Fixture["pose"]): T {
   if (fixture.quaternion?.length === 4) object.quaternion.set(...(fixture.quaternion as [number, number, number, number]));
   else if (fixture.rpy?.length === 3) object.rotation.set(fixture.rpy[0]!, fixture.rpy[1]!, fixture.rpy[2]!, "ZYX");
   return object;
+}
+
+/** A pose as 16 or 12 row-major numbers, or as position and quaternion (x, y, z, w). */
+function setPose(object: Object3D, pose: number[]): void {
+  if (!pose.every(Number.isFinite)) return;
+  if (pose.length === 16 || pose.length === 12) {
+    const whole = pose.length === 16 ? pose : [...pose, 0, 0, 0, 1];
+    matrix(whole).decompose(object.position, object.quaternion, object.scale);
+  } else if (pose.length === 7) {
+    object.position.set(pose[0]!, pose[1]!, pose[2]!);
+    object.quaternion.set(pose[3]!, pose[4]!, pose[5]!, pose[6]!);
+  }
+}
+
+/** The point of a link's capsule axis next to p: where the arm is nearest. */
+export function nearestOnArm(hull: Hull | undefined, link: string, p: number[] | null): number[] | null {
+  if (!hull || p?.length !== 3) return null;
+  const point = new Vector3(p[0], p[1], p[2]);
+  let best: { distance: number; at: Vector3 } | null = null;
+  for (const capsule of hull.links) {
+    if (link && capsule.link !== link && hull.links.some((one) => one.link === link)) continue;
+    const line = new Line3(new Vector3(...(capsule.a as [number, number, number])), new Vector3(...(capsule.b as [number, number, number])));
+    const at = line.closestPointToPoint(point, true, new Vector3());
+    const distance = at.distanceTo(point) - capsule.radius;
+    if (!best || distance < best.distance) best = { distance, at };
+  }
+  return best ? best.at.toArray() : null;
 }
 
 function edges(size: number[], colour: number): LineSegments {
@@ -136,15 +164,14 @@ export class HullView {
   private readonly material = new MeshStandardMaterial({
     color: 0xd08a00,
     transparent: true,
-    opacity: 0.07,
-    depthWrite: false,
+    opacity: 0.16,
   });
   private readonly bodyMaterial = new MeshStandardMaterial({ color: 0xd7dadc, roughness: 0.7 });
   private shapes: { mesh: Mesh; radius: number; length: number }[] = [];
 
   /** `bodies`: draw the capsules themselves, for an arm without meshes. */
   set(hull: Hull, bodies: boolean): void {
-    const grown = Math.min(Math.max(Number.isFinite(hull.required) ? hull.required : 0, 0), 3);
+    const grown = Math.min(Math.max(hull.required ?? 0, 0), 3);
     const wanted = bodies ? [0, grown] : [grown];
     let at = 0;
     for (const link of hull.links) {
@@ -174,6 +201,8 @@ export class HullView {
         this.group.add(shape.mesh);
       }
     }
+    // Drawn last and into the depth buffer: one skin, not a stack of them.
+    shape.mesh.renderOrder = body ? 0 : 10;
     shape.mesh.material = body ? this.bodyMaterial : this.material;
     span(shape.mesh, a, b);
   }
@@ -214,9 +243,7 @@ export class PartsView {
         this.known.set(part.name, mesh);
         this.group.add(mesh);
       }
-      const [x = 0, y = 0, z = 0, a = 0, b = 0, c = 0, w = 1] = part.pose;
-      mesh.position.set(x, y, z);
-      mesh.quaternion.set(a, b, c, w);
+      setPose(mesh, part.pose);
     }
     for (const name of gone) {
       const mesh = this.known.get(name);
