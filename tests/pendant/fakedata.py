@@ -130,6 +130,10 @@ def parts() -> list[dict[str, Any]]:
             for k, (kind, i) in enumerate((v, i) for v in VARIETIES for i in (1, 2))]  # fmt: skip
 
 
+def _at(x: float, y: float, z: float) -> list[float]:
+    return [1, 0, 0, x, 0, 1, 0, y, 0, 0, 1, z, 0, 0, 0, 1]
+
+
 def cell_model() -> dict[str, Any]:
     chain = [{"name": f"joint{i + 1}", "type": "revolute", "parent": f"link{i}", "child": f"link{i + 1}",
               "T_parent_joint": _offset(*row).reshape(-1).tolist(), "axis": [0, 0, 1]} for i, row in enumerate(_DH)]  # fmt: skip
@@ -138,12 +142,12 @@ def cell_model() -> dict[str, Any]:
         "name": "demo",
         "robot": {"model": "panda", "dof": 7, "home": robot()["q"], "T_base_tool": None, "joint_chain": chain,
                   "joints": [{"name": f"joint{i + 1}", "lower": -2.9, "upper": 2.9, "v_max": 2.1} for i in range(7)],
-                  "links": [{"name": f"link{i}", "parent": f"link{i - 1}" if i else "", "meshes": []} for i in range(8)]},
+                  "links": [{"name": f"link{i}", "meshes": []} for i in range(8)]},
         "fixtures": [
-            {"name": "table", "size": [1.1, 1.3, 0.75], "pose": {"position": [0.2, -0.2, -0.375]}, "colour": [0.62, 0.55, 0.45]},
-            {"name": "tray_plate", "size": [0.34, 0.26, 0.01], "pose": {"position": [0.1, -0.52, 0.005]}},
-            {"name": box[0], "size": [0.26, 0.26, 0.008], "pose": {"position": [0.47, -0.28, 0.004]}, "colour": [0.55, 0.4, 0.25]},
-            {"name": "closed_back", "size": [0.95, 3.4, 2.2], "pose": {"position": [-0.825, 0, 0.35]}, "visible": False},
+            {"name": "table", "size": [1.1, 1.3, 0.75], "T_base": _at(0.2, -0.2, -0.375), "colour": [0.62, 0.55, 0.45]},
+            {"name": "tray_plate", "size": [0.34, 0.26, 0.01], "T_base": _at(0.1, -0.52, 0.005)},
+            {"name": box[0], "size": [0.26, 0.26, 0.008], "T_base": _at(0.47, -0.28, 0.004), "colour": [0.55, 0.4, 0.25]},
+            {"name": "closed_back", "size": [0.95, 3.4, 2.2], "T_base": _at(-0.825, 0, 0.35), "visible": False},
         ],
         "parts": {v: {"shape": "box", "size": [0.04, 0.04, 0.04], "colour": c} for v, c in zip(
             VARIETIES, [[0.8, 0.16, 0.14], [0.18, 0.6, 0.25], [0.15, 0.32, 0.72], [0.92, 0.76, 0.15], [0.92, 0.92, 0.9],
@@ -151,8 +155,9 @@ def cell_model() -> dict[str, Any]:
         "frames": {}, "patterns": {}, "keep_out": [], "floor": -0.75, "entries": ["x_max"],
         "cameras": [{"name": n, "model": "D455", "T_base_camera": np.eye(4).reshape(-1).tolist(), "width": 424, "height": 240,
                      "fov": 1.5} for n in ("front", "back")],
-        "zones": [{"name": "reach_over", "kind": "contact", "x": [0.2, 0.7], "y": [-0.7, -0.1]}],
-        "person_volume": [[-1.3, -1.7, -0.75], [2.7, 1.7, 1.45]], "inputs": [], "outputs": ["lamp"], "body": None,
+        "zones": [{"name": "reach_over", "automatic": "ssm", "manual": "ssm", "z": [0.0, None], "speed": None,
+                   "outline": [[0.2, -0.7], [0.7, -0.7], [0.7, -0.1], [0.2, -0.1]]}],
+        "person_volume": [[-1.3, -1.7, -0.75], [2.7, 1.7, 1.45]], "body": None,
     }  # fmt: skip
 
 
@@ -194,7 +199,10 @@ def answers() -> dict[str, Any]:
            "batches": 2, "contacts": 0, "violations": 0, "time_stopped_s": 6.2, "time_slowed_s": 11.0}  # fmt: skip
     record = {"seq": 3, "wall": 1_790_000_000_000, "event": "raised", "person": None, **alarm()}
     config = {"title": "Demo cell, twin", "reaction": {"perception": 0.006}, "human": {"slow": 1.6, "fast": 2.0}, "Z_d": 0.05,
-              "Z_r": 0.03, "detection_capability_mm": 40, "zones": []}  # fmt: skip
+              "Z_r": 0.03, "detection_capability_mm": 40, "zones": {"elsewhere": "ssm", "volumes": [
+                  {"name": "entry", "shape": {"kind": "box", "lower": [1.2, -1.2, -0.75], "upper": [2.4, 1.2, 1.4]}, "automatic": "ssm"},
+                  {"name": "bench", "shape": {"kind": "prism", "corners": [[0.8, -1.4], [1.1, -1.4], [1.1, 0.2], [0.8, 0.0]],
+                                              "z": [-0.1, 1.0]}, "automatic": "reduced_speed", "speed": 0.2}]}}  # fmt: skip
     return {
         "packml": packml(), "cell": cell_model(), "recipes": [recipe()], "recipes/kitting": recipe(), "series": series,
         "recipes/kitting/picture.png": PIXEL, "cameras": PIXEL, "runs": [run], "runs/2026-01-31_12-00-00/series": series,

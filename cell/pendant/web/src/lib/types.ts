@@ -293,23 +293,32 @@ export interface ChainJoint {
 export interface Fixture {
   name: string;
   size: number[];
-  pose: { position: number[]; rpy?: number[]; quaternion?: number[] };
+  /** Row-major, 16 numbers. */
+  T_base: number[];
   colour?: number[];
   visible?: boolean;
-  shape?: string;
 }
 export interface PartType {
   shape: "box" | "cylinder";
   size: number[];
   colour?: number[];
 }
+/** A zone of the safety file. */
 export interface Zone {
   name: string;
-  kind?: string;
-  polygon?: number[][];
-  box?: number[][];
-  z?: number[];
+  automatic?: string;
+  manual?: string | null;
+  shape?: { kind: string; lower?: number[]; upper?: number[]; corners?: number[][]; z?: number[] | null };
   [key: string]: unknown;
+}
+/** A zone as it is drawn; a height that is null has no end. */
+export interface ZoneOutline {
+  name: string;
+  automatic: string;
+  manual: string;
+  outline: number[][];
+  z: (number | null)[];
+  speed: number | null;
 }
 export interface CellModel {
   name: string;
@@ -319,7 +328,9 @@ export interface CellModel {
     joints: { name: string; lower: number; upper: number; v_max: number; prismatic?: boolean }[];
     home: number[];
     T_base_tool: number[] | null;
-    links: { name: string; parent: string; meshes: LinkMesh[] }[];
+    links: { name: string; meshes: LinkMesh[] }[];
+    finger_joints?: string[];
+    gripper_max?: number;
     joint_chain: ChainJoint[];
   };
   fixtures: Fixture[];
@@ -327,14 +338,13 @@ export interface CellModel {
   frames: Record<string, unknown>;
   patterns: Record<string, unknown>;
   cameras: { name: string; model: string; T_base_camera: number[]; width: number; height: number; fov: number }[];
-  zones: Zone[];
+  zones: ZoneOutline[];
   keep_out: unknown[];
   person_volume: number[][] | null;
   floor: number;
   entries: string[];
-  inputs: string[];
-  outputs: string[];
-  body: { url: string } | null;
+    /** File of the body of each kind of simulated person; null on a real cell. */
+  body: Record<string, string> | null;
 }
 
 export interface Series {

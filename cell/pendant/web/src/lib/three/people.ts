@@ -1,7 +1,7 @@
 import { Bone, BufferAttribute, Group, Matrix4, MeshStandardMaterial, Skeleton, SkinnedMesh } from "three";
 import { floats } from "../telemetry";
 import type { CellModel, SceneState } from "../types";
-import { fetchMesh, geometryOf, type MeshFile } from "./mesh";
+import { arrayOf, fetchMesh, geometryOf, type MeshFile } from "./mesh";
 
 const INFLUENCES = 4;
 
@@ -10,23 +10,19 @@ interface Person {
   bones: Bone[];
 }
 
-/** Bone indices (n, 4) uint16 and weights (n, 4) float32 behind the triangles of a body file. */
-function skinned(file: MeshFile, bones: number): Person {
+/** A body's surface, each vertex moved by up to four bones; a bone turns about its head: p = R (v - head) + t. */
+function skinned(file: MeshFile): Person {
   const geometry = geometryOf(file);
-  const { vertices, triangles } = file.header;
-  const at = 12 * (vertices + triangles);
-  const indices = new Uint16Array(file.data.slice(at, at + 2 * INFLUENCES * vertices));
-  const from = at + 2 * INFLUENCES * vertices;
-  const weights = new Float32Array(file.data.slice(from, from + 4 * INFLUENCES * vertices));
-  geometry.setAttribute("skinIndex", new BufferAttribute(indices, INFLUENCES));
-  geometry.setAttribute("skinWeight", new BufferAttribute(weights, INFLUENCES));
-  const made = Array.from({ length: bones }, () => new Bone());
+  const heads = arrayOf(file, "heads", Float32Array);
+  geometry.setAttribute("skinIndex", new BufferAttribute(arrayOf(file, "bone_index", Uint8Array), INFLUENCES));
+  geometry.setAttribute("skinWeight", new BufferAttribute(arrayOf(file, "bone_weight", Float32Array), INFLUENCES));
+  const bones = Array.from({ length: heads.length / 3 }, () => new Bone());
+  const inverses = bones.map((_, i) => new Matrix4().makeTranslation(-heads[3 * i]!, -heads[3 * i + 1]!, -heads[3 * i + 2]!));
   const mesh = new SkinnedMesh(geometry, new MeshStandardMaterial({ color: 0x7f8f9a, roughness: 0.8 }));
-  // The matrices of the telemetry already lead from the body at rest to the world: no inverse of a bind pose.
   mesh.bindMode = "detached";
-  mesh.bind(new Skeleton(made, made.map(() => new Matrix4())), new Matrix4());
+  mesh.bind(new Skeleton(bones, inverses), new Matrix4());
   mesh.frustumCulled = false;
-  return { mesh, bones: made };
+  return { mesh, bones };
 }
 
 /** The people of the twin with their body's surface. Without a body file there is nobody to draw here. */
@@ -36,7 +32,7 @@ export class BodyView {
   private readonly known = new Map<string, Person>();
 
   constructor(
-    private readonly body: CellModel["body"],
+    private readonly bodies: CellModel["body"],
     private readonly changed: () => void,
   ) {}
 
@@ -47,7 +43,7 @@ export class BodyView {
       const matrices = floats(person.bones);
       const made = this.known.get(person.name);
       if (made) this.pose(made, matrices);
-      else void this.add(person.name, matrices);
+      else void this.add(person.name, person.body, matrices);
     }
     for (const name of gone) {
       const person = this.known.get(name);
@@ -56,14 +52,19 @@ export class BodyView {
     }
   }
 
-  private async add(name: string, matrices: Float32Array): Promise<void> {
-    if (!this.body || matrices.length === 0) return;
-    const url = this.body.url;
+  /** File of a body by its name; a body of another name is drawn as the first one known. */
+  private urlOf(body: string): string | undefined {
+    return this.bodies?.[body] ?? Object.values(this.bodies ?? {})[0];
+  }
+
+  private async add(name: string, body: string, matrices: Float32Array): Promise<void> {
+    const url = this.urlOf(body);
+    if (!url || matrices.length === 0) return;
     let file = this.files.get(url);
     if (!file) this.files.set(url, (file = fetchMesh(url).catch(() => null)));
     const loaded = await file;
     if (!loaded || this.known.has(name)) return;
-    const person = skinned(loaded, matrices.length / 12);
+    const person = skinned(loaded);
     this.known.set(name, person);
     this.group.add(person.mesh);
     this.pose(person, matrices);

@@ -42,7 +42,7 @@ export class RobotView {
       child.matrix.copy(jointMatrix(joint, 0));
       const index = byName.get(joint.name);
       if (index !== undefined) this.moving.push({ joint, index, link: child });
-      else if (joint.type === "prismatic") this.fingers.push({ joint, link: child });
+      else if (model.finger_joints?.includes(joint.name)) this.fingers.push({ joint, link: child });
     }
     for (const [name, link] of this.links) if (!children.has(name)) this.group.add(link);
     for (const link of model.links) {

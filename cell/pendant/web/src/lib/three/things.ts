@@ -24,7 +24,6 @@ import {
 } from "three";
 import { floats, metres } from "../telemetry";
 import type { CellModel, Cloud, Fixture, Hull, MotionPath, PartType, SceneState, Track } from "../types";
-import { prismOf } from "../zones";
 import { matrix } from "./robot";
 
 export function clear(group: Group): void {
@@ -35,14 +34,6 @@ export function clear(group: Group): void {
     }
   });
   group.clear();
-}
-
-function placed<T extends Object3D>(object: T, fixture: Fixture["pose"]): T {
-  const [x = 0, y = 0, z = 0] = fixture.position;
-  object.position.set(x, y, z);
-  if (fixture.quaternion?.length === 4) object.quaternion.set(...(fixture.quaternion as [number, number, number, number]));
-  else if (fixture.rpy?.length === 3) object.rotation.set(fixture.rpy[0]!, fixture.rpy[1]!, fixture.rpy[2]!, "ZYX");
-  return object;
 }
 
 /** A pose as 16 or 12 row-major numbers, or as position and quaternion (x, y, z, w). */
@@ -85,7 +76,8 @@ export function fixtures(list: Fixture[]): Group {
     const [x = 0.1, y = 0.1, z = 0.1] = fixture.size;
     const [r = 0.6, g = 0.6, b = 0.6] = fixture.colour ?? [];
     const box = new Mesh(new BoxGeometry(x, y, z), new MeshStandardMaterial({ color: new Color(r, g, b), roughness: 0.9 }));
-    group.add(placed(box, fixture.pose));
+    box.applyMatrix4(matrix(fixture.T_base));
+    group.add(box);
   }
   return group;
 }
@@ -101,10 +93,9 @@ export function zones(cell: CellModel): Group {
   }
   const ceiling = cell.person_volume?.[1]?.[2] ?? 1.5;
   for (const zone of cell.zones) {
-    const prism = prismOf(zone);
-    if (!prism) continue;
-    const [low, high] = prism.z ?? [cell.floor, ceiling];
-    const outline = new ThreeShape(prism.corners.map(([x, y]) => new Vector2(x, y)));
+    const [low, high] = [zone.z[0] ?? cell.floor, zone.z[1] ?? ceiling];
+    if (zone.outline.length < 3 || !(high > low)) continue;
+    const outline = new ThreeShape(zone.outline.map(([x, y]) => new Vector2(x, y)));
     const geometry = new ExtrudeGeometry(outline, { depth: high - low, bevelEnabled: false });
     const material = new MeshStandardMaterial({ color: 0x2f7fb5, transparent: true, opacity: 0.12, depthWrite: false });
     const frame = new LineSegments(new EdgesGeometry(geometry), new LineBasicMaterial({ color: 0x1466a8 }));
