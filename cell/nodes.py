@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cell.bus.ports import Node, Ports
 from cell.clock import Clock
@@ -46,6 +46,9 @@ from safety.stopping import Stopping, StoppingError
 from safety.supervisor import SupervisorCore
 from safety.zones import keep_out_boxes
 
+if TYPE_CHECKING:
+    from cell.loading import Loader
+
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
 LIVE_CAMERA_PERIOD = 0.001
@@ -55,7 +58,18 @@ SELF_TESTED = ("exact", "ssm_contact", "reach")
 others look at a distance or a zone alone."""
 
 
-def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1) -> Node:
+def helper_of(name: str, session: Session) -> Loader | None:
+    """Start what a live node needs beside itself before it opens any socket: the controller's recipe analysis."""
+    if name != CONTROLLER or session.file.mode != "live":
+        return None
+    from cell.loading import ProcessLoader
+
+    return ProcessLoader(session.cell)
+
+
+def build(
+    name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1, helper: Loader | None = None
+) -> Node:
     """Return node `name`. Raises SessionError for a name the session does not have."""
     if name == WORLD:
         return _world(session, ports, clock)
@@ -72,7 +86,7 @@ def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1
     if name == ARM:
         return _arm(session, ports)
     if name == CONTROLLER:
-        return _controller(session, ports)
+        return _controller(session, ports, helper)
     return _observer(name, session, ports)
 
 
@@ -262,10 +276,10 @@ def _arm(session: Session, ports: Ports) -> Node:
     return RobotNode(ports, robot, model, driver, rules)
 
 
-def _controller(session: Session, ports: Ports) -> Node:
+def _controller(session: Session, ports: Ports, loader: Loader | None) -> Node:
     from cell.controller import build_controller
 
-    return build_controller(session, ports)
+    return build_controller(session, ports, loader)
 
 
 def _observer(name: str, session: Session, ports: Ports) -> Node:
