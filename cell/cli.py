@@ -153,9 +153,7 @@ def up(
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1)] = 1,
     perception: Annotated[str, typer.Option(metavar="rendered|surface")] = "rendered",
     runs: RunsOption = Path("runs"),
-    port: Annotated[
-        int, typer.Option(metavar="N", min=1024, max=65535, help="Of the pendant, on 127.0.0.1.")
-    ] = 8080,
+    port: Annotated[int, typer.Option(metavar="N", min=1024, max=65535, help="Of the pendant, on 127.0.0.1.")] = 8080,
     pendant: Annotated[bool, typer.Option("--pendant/--no-pendant", help="Serve the teach pendant.")] = True,
     data: Annotated[
         Path | None,

@@ -292,7 +292,9 @@ def up(options: RunOptions, announce: Callable[[str], None] = print) -> None:
     from cell.pendant.place import first_password, pendant_of
 
     pendant = pendant_of(options)
-    session = new_session(replace(options, mode="live"), run_directory(options.runs), pendant=pendant)
+    # With a pendant, people of a simulated world wait until somebody starts the recipe there.
+    attended = pendant is not None
+    session = new_session(replace(options, mode="live"), run_directory(options.runs), attended, pendant)
     with Processes(session) as processes:
         ports = ZmqPorts(OPERATOR, session.addresses)
         try:

@@ -67,9 +67,7 @@ def helper_of(name: str, session: Session) -> Loader | None:
     return ProcessLoader(session.cell)
 
 
-def build(
-    name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1, helper: Loader | None = None
-) -> Node:
+def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1, helper: Loader | None = None) -> Node:
     """Return node `name`. Raises SessionError for a name the session does not have."""
     if name == WORLD:
         return _world(session, ports, clock)
