@@ -155,7 +155,8 @@ def _camera(name: str, session: Session, ports: Ports) -> Node:
     return CameraNode(camera, _frame_sink(camera.info, session, ports), ports.event_source(), period)
 
 
-def _ring(info: CameraInfo, session: Session) -> tuple[Path, RingFormat]:
+def camera_ring(info: CameraInfo, session: Session) -> tuple[Path, RingFormat]:
+    """Where the frames of a live camera are handed over."""
     return ring_folder(session.file.bus), RingFormat(info.name, info.intrinsics, info.colour)
 
 
@@ -166,7 +167,7 @@ def _frame_sink(info: CameraInfo, session: Session, ports: Ports) -> FrameSink:
     from cell.session import SessionError
 
     try:
-        writer = RingWriter(*_ring(info, session))
+        writer = RingWriter(*camera_ring(info, session))
     except RingError as error:
         raise SessionError(str(error)) from error
     return RingSink(writer, ports.publisher(topic_ready(info.name), FrameReady))
@@ -176,7 +177,7 @@ def _frame_source(info: CameraInfo, session: Session, ports: Ports) -> FrameSour
     if session.file.mode != "live":
         return BusSource(ports, info.name)
     # Copying colours would cost more than depth does.
-    reader = RingReader(*_ring(info, session), colour=False)
+    reader = RingReader(*camera_ring(info, session), colour=False)
     return RingSource(reader, ports.subscriber(topic_ready(info.name), FrameReady))
 
 
@@ -199,7 +200,7 @@ def _skeletons(session: Session, ports: Ports) -> Node:
     live = session.file.mode == "live"
     coloured = [info for info in infos if info.colour]
     sources: dict[str, FrameSource] = {
-        info.name: RingSource(RingReader(*_ring(info, session))) if live else ColourSource(ports, info.name)
+        info.name: RingSource(RingReader(*camera_ring(info, session))) if live else ColourSource(ports, info.name)
         for info in coloured
     }
     return SkeletonNode(ports, core, sources)

@@ -59,7 +59,8 @@ def account_key(name: str) -> str:
     return re.sub(r"\s+", " ", name.strip()).casefold()
 
 
-def _check_password(password: str) -> None:
+def check_length(password: str) -> None:
+    """Raises AccountError for a password that is too short or too long."""
     if not LEAST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         text = f"a password has {LEAST_PASSWORD} to {LONGEST_PASSWORD} characters"
         raise AccountError("password", text, f"{LEAST_PASSWORD} to {LONGEST_PASSWORD} characters")
@@ -106,7 +107,7 @@ class Accounts:
             raise AccountError("name", "a name has 1 to 40 letters, digits, spaces, . ' _ or -", "1 to 40 characters")
         if role not in ROLES:
             raise AccountError("role", f"there is no role {role}", ", ".join(ROLES))
-        _check_password(password)
+        check_length(password)
         row = (account_key(name), name, role, language, self._hasher.hash(password), 0, 0, time.time())
         try:
             with self._open() as db:
@@ -149,7 +150,7 @@ class Accounts:
 
     def set_password(self, name: str, password: str, own: bool) -> None:
         """Give a person a new password; `own`: chosen in person. Raises AccountError."""
-        _check_password(password)
+        check_length(password)
         self.get(name)
         with self._open() as db:
             change = "UPDATE users SET hash = ?, own_password = ? WHERE key = ?"

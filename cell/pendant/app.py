@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from cell.pendant import commands, people, recipes, teach, telemetry
+from cell.pendant import commands, history, jog, people, recipes, runs, safety_pages, teach, telemetry, watching
 from cell.pendant.docs import docs_page, docs_style
 from cell.pendant.errors import ApiError
 from cell.pendant.guard import App, Guard
@@ -70,6 +70,11 @@ ROUTERS: tuple[Callable[[Pendant], APIRouter], ...] = (
     commands.router,
     recipes.router,
     teach.router,
+    jog.router,
+    watching.router,
+    history.router,
+    runs.router,
+    safety_pages.router,
     telemetry.router,
 )
 

@@ -31,7 +31,7 @@ from cell.contract import (
 from cell.packml import table
 from cell.pendant.errors import ApiError, invalid
 from cell.pendant.logins import Login
-from cell.pendant.people import Body, Who
+from cell.pendant.people import Body, Plain, Who
 from cell.pendant.roles import Least, permits
 from perception.contract import ConfirmClear
 from robots.contract import ClearFault
@@ -93,7 +93,7 @@ class ConfirmClearCommand(_Base):
 class LoadCommand(_Base):
     type: Literal["load"]
     recipe: Word
-    settings: dict[str, Any] = {}
+    settings: Plain = {}
     batches: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
@@ -210,6 +210,8 @@ async def execute(pendant: Pendant, login: Login, command: Any) -> Answer:
     if isinstance(command, AnswerCommand):
         await _restock(pendant, command)
     body, final = request_of(pendant, login.name, command)
+    if isinstance(command, GoToCommand):
+        pendant.device.hold("goto")
     reply = await pendant.link.ask(body, final)
     if isinstance(command, PackmlCommand) and command.name == "Start" and reply.verdict == "done" and pendant.simulated:
         # People of a simulated world who wait for the run begin with it.

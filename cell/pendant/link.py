@@ -74,6 +74,11 @@ class Link:
             raise ApiError(409, "refused", "this is a real cell: there is no simulated world")
         return await self._await(self._world, body, ANSWER)
 
+    def tell_world(self, body: dict[str, Any]) -> None:
+        """Tell a simulated world something whose answer nobody waits for."""
+        if self._world is not None:
+            self._world.request(body, self.now())
+
     async def _await(self, service: Requester, body: Any, final: float) -> Reply:
         asked = self.now()
         request = service.request(body, asked)

@@ -51,13 +51,18 @@ class Pendant:
 
     def __post_init__(self) -> None:
         # These import the class below.
+        from cell.pendant.jog import Device
+        from cell.pendant.proposals import SafetyFiles
         from cell.pendant.recipes import Shelf
         from cell.pendant.teach import Notebook
         from cell.pendant.telemetry import Pump
 
         self.pump = Pump(self)
         self.recipes = Shelf(self.cell.recipes_path, self.data / "recipes", self.loader)
+        self.device = Device(self)
+        self.every_step.append(self.device.step)
         self.points = Notebook(self.data / "points.json", "point")
+        self.safety = SafetyFiles(self, self.cell.safety_path)
         self.frames = Notebook(self.data / "frames.json", "frame")
         self._checked: dict[str, float] = {}
         self._encode = msgspec.msgpack.Encoder().encode
@@ -114,7 +119,8 @@ class Pendant:
             self.emit("pendant.control", login.name, what="lost", reason=reason)
 
     def rekey(self, name: str, old: str, new: str) -> None:
-        """A person has another password now."""
+        """A person has another password now. Raises AcceptanceError if the person's key cannot be read."""
+        self.safety.rekey(name, old, new)
 
     def seat(self, login: Login) -> Seat:
         """Return the login as control sees it."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from cell.pendant.accounts import LANGUAGES, AccountError, Language, Role, User
+from cell.pendant.accounts import LANGUAGES, AccountError, Language, Role, User, check_length
 from cell.pendant.errors import ApiError, invalid, refused
 from cell.pendant.logins import COOKIE, Login
 from cell.pendant.pendant import who
+from safety.acceptance import AcceptanceError
 
 if TYPE_CHECKING:
     from cell.pendant.pendant import Pendant
@@ -26,6 +29,19 @@ class Body(BaseModel):
     """A request body: nothing unknown, no NaN, no infinities."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def check_plain(value: dict[str, Any]) -> dict[str, Any]:
+    """What a body carries without a model of its own must be writable: finite, of 64 bits, real text."""
+    try:
+        json.dumps(value, allow_nan=False).encode()
+        msgspec.msgpack.encode(value)
+    except (ValueError, OverflowError, RecursionError, UnicodeError, TypeError) as error:
+        raise ValueError(f"cannot be stored: {type(error).__name__}") from None
+    return value
+
+
+Plain = Annotated[dict[str, Any], AfterValidator(check_plain)]
 
 
 class LoginBody(Body):
@@ -146,11 +162,15 @@ def session_routes(pendant: Pendant) -> APIRouter:
         """Choose another password; other browsers of this person are logged out."""
         await check_password(pendant, request, login.name, body.old)
         try:
+            check_length(body.new)
+            # First the key: with the old password gone nobody could read it any more.
+            await asyncio.to_thread(pendant.rekey, login.name, body.old, body.new)
             await asyncio.to_thread(pendant.accounts.set_password, login.name, body.new, True)
         except AccountError as error:
             raise account_error(error) from None
+        except AcceptanceError as error:
+            raise refused(str(error)) from None
         pendant.logins.close_person(login.name, but=login)
-        pendant.rekey(login.name, body.old, body.new)
         pendant.emit("pendant.password", login.name)
         return session_view(pendant, login)
 

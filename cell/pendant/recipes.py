@@ -18,7 +18,7 @@ from cell.contract import AnalysisView
 from cell.loading import Loader, Order, problem_view
 from cell.pendant.editing import EditError, insert_step
 from cell.pendant.errors import ApiError, invalid, missing, refused
-from cell.pendant.people import Body, Who
+from cell.pendant.people import Body, Plain, Who
 from cell.pendant.pictures import recipe_picture
 from cell.yamlfile import FileError, FileErrors
 from recipes.expand import LoadedRecipe, expand, read_recipe
@@ -48,13 +48,13 @@ class NewBody(Body):
 
 
 class AnalyseBody(Body):
-    settings: Settings = {}
+    settings: Plain = {}
     batches: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class InsertBody(Body):
     after_step: Annotated[int, Field(ge=0, le=500)]
-    step: dict[str, Any]
+    step: Plain
 
 
 class Shelf:

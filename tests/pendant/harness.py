@@ -24,8 +24,8 @@ from cell.pendant.guard import App
 from cell.pendant.link import Link
 from cell.pendant.logins import COOKIE
 from cell.pendant.pendant import Pendant
-from cell.pendant.safety_pages import SafetyFiles
-from cell.session import Session, SessionFile
+from cell.pendant.proposals import SafetyFiles
+from cell.session import Session, SessionFile, read_safety
 from tests.cell.harness import SHORT, Bench, demo
 
 URL = "http://127.0.0.1:8080"
@@ -50,7 +50,7 @@ class Site:
             directory=str(runs / "now"), cell=str(cell.path), recipe="", scenario=None, seed=1, batches=1, settings={},
             perception="surface", key="00" * 32, fingerprint="f" * 64, mode="live", bus="",
         )  # fmt: skip
-        session = Session(file, cell, cast(Any, None))
+        session = Session(file, cell, read_safety(cell))
         data = folder / "data"
         self.pendant = Pendant(
             session=session, cell=cell, view=cell.view(), model=model, data=data, runs=runs,
