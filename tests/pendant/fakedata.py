@@ -197,7 +197,7 @@ def answers() -> dict[str, Any]:
               "rate": [1.0 if math.sin(x / 4) > 0 else 0.4 for x in t], "state": []}  # fmt: skip
     run = {"id": "2026-01-31_12-00-00", "began_wall": 1_790_000_000_000, "recipe": "kitting", "outcome": "complete", "parts": 12,
            "batches": 2, "contacts": 0, "violations": 0, "time_stopped_s": 6.2, "time_slowed_s": 11.0}  # fmt: skip
-    record = {"seq": 3, "wall": 1_790_000_000_000, "event": "raised", "person": None, **alarm()}
+    record = {"seq": 3, "wall": 1_790_000_000_000, "what": "raised", "person": None, **alarm()}
     config = {"title": "Demo cell, twin", "reaction": {"perception": 0.006}, "human": {"slow": 1.6, "fast": 2.0}, "Z_d": 0.05,
               "Z_r": 0.03, "detection_capability_mm": 40, "zones": {"elsewhere": "ssm", "volumes": [
                   {"name": "entry", "shape": {"kind": "box", "lower": [1.2, -1.2, -0.75], "upper": [2.4, 1.2, 1.4]}, "automatic": "ssm"},
@@ -206,12 +206,13 @@ def answers() -> dict[str, Any]:
     return {
         "packml": packml(), "cell": cell_model(), "recipes": [recipe()], "recipes/kitting": recipe(), "series": series,
         "recipes/kitting/picture.png": PIXEL, "cameras": PIXEL, "runs": [run], "runs/2026-01-31_12-00-00/series": series,
-        "alarms/history": [record], "alarms": [], "users": [{"name": n, "role": r, "disabled": False} for n, r in ROLES.items()],
+        "alarms/history": {"items": [record], "total": 1}, "alarms": [], "users": [{"name": n, "role": r, "disabled": False} for n, r in ROLES.items()],
         "oee": {"availability": 0.91, "performance": 0.88, "quality": 1.0, "good": 12, "reworked": 0, "planned_s": 90.0,
                 "running_s": 82.0, "stopped_for_people_s": 6.2, "cycle_times_s": [39.9, 42.1], "predicted_cycle_s": 38.4},
         "points": [{"name": "above_tray", "q": robot()["q"], "T_base_tcp": robot()["T_base_tcp"], "by": "pia",
                     "at_wall": 1_790_000_000_000, "comment": "clear of the box"}],
-        "frames": [], "events": [{"seq": 9, "wall": 1_790_000_000_000, "person": "olga", "kind": "command", "text": "Start"}],
+        "frames": [], "events": [{"seq": 9, "wall": 1_790_000_000_000, "person": "olga", "source": "pendant", "kind": "pendant.command",
+                    "data": {"name": "Start"}}],
         "safety": {"file": "demo_safety.yaml", "config": config, "schema": {}, "fingerprint": "77aa01c4e9b3", "proposals": [],
                    "signatures": [{"name": "Anna Berg", "at": 1_790_000_000_000, "fingerprint": "77aa01c4e9b3", "valid": True}],
                    "zones": [], "psd_defaults": {"v_human": 1.6, "v_robot": 0.5, "T_r": 0.15, "T_s": 0.3, "C": 0.208, "Z_d": 0.05,

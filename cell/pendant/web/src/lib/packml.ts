@@ -36,6 +36,8 @@ export interface Situation {
   role: Role | null;
   mine: boolean;
   holder: string | null;
+  /** The arm is moved by hand (manual mode): Stop and Hold end that in every state. */
+  byHand: boolean;
 }
 
 /** Operators and programmers command the cell; safety engineers and administrators only look. */
@@ -53,6 +55,7 @@ export function admission(command: CommandName, s: Situation): Why {
   if (command === "Stop" && (s.stale || !s.table || !s.status)) return { kind: "ok" };
   if (s.stale || !s.table || !s.status) return { kind: "stale" };
   if (s.locked && command !== "Stop") return { kind: "locked" };
+  if (s.byHand && (command === "Stop" || command === "Hold")) return { kind: "ok" };
   const admitted = s.table.admitted[s.status.state] ?? [];
   if (!admitted.includes(command)) return { kind: "table", state: s.status.state };
   if (!s.mine && !STOPPING.has(command)) return { kind: "control", holder: s.holder };

@@ -98,6 +98,7 @@ export class Pendant {
       role: this.role,
       mine: this.mine,
       holder: this.control?.holder ?? null,
+      byHand: this.status?.mode === "manual" && (this.robot?.standing === false || Boolean(this.robot?.motion_id)),
     });
     return why.kind === "ok" && command === "Start" && this.unloaded ? { kind: "unloaded" } : why;
   }

@@ -379,16 +379,15 @@ export interface Oee {
   predicted_cycle_s: number;
 }
 export interface AlarmRecord {
-  seq?: number;
+  seq: number;
   wall: number;
+  what: "raised" | "cleared" | "acknowledged";
   code: string;
-  text: string;
-  cause: string;
-  remedy: string;
-  detail: string;
-  event: string;
-  person?: string | null;
-  first_out?: boolean;
+  text: string | null;
+  detail: string | null;
+  reaction: string | null;
+  first_out: boolean | null;
+  person: string | null;
 }
 export interface Point {
   name: string;
@@ -401,9 +400,10 @@ export interface Point {
 export interface LedgerEvent {
   seq: number;
   wall: number;
-  person: string | null;
+  source: string;
+  person?: string | null;
   kind: string;
-  text: string;
+  data: Record<string, unknown>;
 }
 export interface DiffEntry {
   path: string;
@@ -425,9 +425,10 @@ export interface SafetyDocument {
   config: Record<string, unknown>;
   schema: unknown;
   fingerprint: string;
+  running_fingerprint?: string;
+  restart_needed?: boolean;
   signatures: { name: string; at: string | number | null; fingerprint: string; valid: boolean }[];
   proposals: Proposal[];
-  zones: Zone[];
   psd_defaults: Record<string, number>;
 }
 export interface ApiErrorBody {
