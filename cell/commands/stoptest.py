@@ -19,7 +19,7 @@ from cell.heartbeat import real_time_scheduling
 from cell.process import PRIORITY
 from cell.session import ARM
 from cell.stoptest.measure import Measurement, plan
-from cell.stoptest.rig import Rig, RigError
+from cell.stoptest.rig import Rig, RigError, cell_arm
 from cell.stoptest.sweeps import NoSweep
 from recipes.clearance import fixtures
 from safety.stopping import LEAST_STOPS, PERCENT, StopRow, StopTable, load_table
@@ -100,7 +100,7 @@ def _kept(out: Path | None, table: StopTable, joints: list[int], load: float) ->
 def _measure(cell: LoadedCell, joints: list[int], stops: int, load: float, twin: bool) -> list[StopRow] | None:
     """Rows of the joints; None if the arm did not take part. An interrupted test brings the arm to rest."""
     console = Console(stderr=True)
-    rig = Rig(cell, cell.config.robot.driver, twin)
+    rig = Rig(cell_arm(cell, cell.config.robot.driver, twin))
     even = stops + stops % 2
     try:
         with Progress(

@@ -6,6 +6,7 @@ near where the arm is commanded at the moment it was measured; what it lags behi
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -229,11 +230,12 @@ class Drive:
         bench = self._bench
         end = bench.now + seconds
         while bench.now < end and not done():
-            before = len(bench.states)
+            before = bench.state
             bench.step()
-            if len(bench.states) > before:
+            if bench.state is not before:
                 records.now.append(bench.now)
                 records.states.append(bench.state)
+                del bench.states[:-1]
 
 
 # ---------------------------------------------------------------- what they show
@@ -319,9 +321,14 @@ def measure(
     drive.approach(start)
     begun = bench.now
     driven: list[Records] = []
-    for n, motion in enumerate(planned):
-        driven.append(drive.run(motion, n in held))
-        progress(n + 1)
+    # What is kept makes collecting garbage take longer than a real arm puts up with.
+    gc.disable()
+    try:
+        for n, motion in enumerate(planned):
+            driven.append(drive.run(motion, n in held))
+            progress(n + 1)
+    finally:
+        gc.enable()
     seconds = bench.now - begun
     return _result(bench, driven, len(held), seed, seconds, drive.creep, following)
 
