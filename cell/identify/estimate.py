@@ -1,12 +1,13 @@
 """How late and how truly drives follow, from what was commanded and what was measured. Pure; nothing is assumed of the
 drives but that they are linear within the amplitudes of the test.
 
-Times are those of the commands' sending and of the measurements; both series may be sampled unevenly, and samples may be
-missing. Whatever cannot be used is left out; what is left must suffice, or EstimateError says why not.
+Times are those of the commands' sending and of the measurements; both series may be sampled unevenly, and samples may
+be missing. Whatever cannot be used is left out; what is left must suffice, or EstimateError says why not.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -66,7 +67,7 @@ class Response(NamedTuple):
 
 
 def series(sent: ArrayLike, commanded: ArrayLike, seen: ArrayLike, measured: ArrayLike) -> Series:
-    """Leave out what is not finite, repeated or out of order. Raises EstimateError for too little or with too large gaps."""
+    """Leave out what is not finite, repeated or out of order. Raises EstimateError if too little is left, or a gap."""
     a, u = _clean(sent, commanded, "commands")
     t, y = _clean(seen, measured, "measurements")
     return Series(a, u, t, y)
@@ -131,7 +132,7 @@ def response(s: Series, lowest: float, highest: float) -> Response:
     f = np.fft.rfftfreq(len(t), GRID)
     edges = np.geomspace(lowest, highest, BANDS + 1)
     rows = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         inside = (f >= low) & (f < high)
         if not inside.any():
             continue

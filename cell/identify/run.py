@@ -16,13 +16,10 @@ from cell.stoptest.sweeps import free
 from recipes.clearance import Obstacle
 from robots.contract import RobotState
 from robots.motion import Motion
-from robots.planning import plan_ptp
 from robots.rates import RateLimits
 
 F64 = NDArray[np.float64]
 
-SLOWLY = 0.2
-"""Share of the nominal speed on the way to where the test begins."""
 LINGER = 0.5
 """Recorded after the end of a motion, s: longer than any delay that can be estimated."""
 
@@ -102,10 +99,8 @@ class Identification:
         `progress` is told joint (from 0) and number of each trial that is done. Raises RigError, NoSignal,
         EstimateError."""
         rig, found = self._rig, []
-        at = np.array(rig.state.q_commanded)
-        if home is not None and float(np.abs(at - home).max()) > 1e-6:
-            rig.go(plan_ptp(rig.model, at, home, SLOWLY, motion_id="identify-approach", label="to the rest pose"))
-            rig.finish()
+        if home is not None:
+            rig.approach(home)
         for joint in self._joints:
             trials = []
             for n in range(self._repeats):

@@ -1,4 +1,4 @@
-"""What an arm is told so that its drives show themselves: a step in speed and a sweep of frequencies, a joint at a time.
+"""What an arm is told so that its drives show themselves: a step in speed and a sweep of frequencies, joint by joint.
 
 Both begin and end at rest where the arm stands, and stay within the amplitude and a share of the joint's means. Pure.
 """

@@ -23,11 +23,12 @@ from cell.session import ARM, WORLD, entry_point
 from robots.client import RobotClient
 from robots.config import RobotConfig
 from robots.conformance.surroundings import Surroundings, surroundings
-from robots.contract import Driver, RobotState, SpeedLease, topic_lease
+from robots.contract import Driver, DriverError, RobotState, SpeedLease, topic_lease
 from robots.leases import LeaseRules, sign_lease
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.node import RobotNode
+from robots.planning import plan_ptp
 from robots.watch import STANDING_SPEED
 
 ISSUER = "stop_test"
@@ -39,6 +40,8 @@ PATIENCE = 30.0
 """Longest time for anything the test waits for, s."""
 AT_HOME = 0.01
 """rad."""
+SLOWLY = 0.2
+"""Share of the nominal speed on the way to where a test begins."""
 CALM = 0.1
 """The arm stands for so long before a sweep, s."""
 
@@ -154,6 +157,7 @@ class Rig:
         """Compile, connect, and attach the load (twin only). Raises RigError."""
         for node in self._nodes:
             node.warm_up()  # type: ignore[attr-defined]
+        self._connect()
         self._began = self.now = self._clock.now()
         self.until(self._reached, "the drives did not answer")
         if self._twin is not None:
@@ -163,6 +167,18 @@ class Rig:
             if replies:
                 raise RigError(f"the twin does not carry {load:g} kg: {replies[0].reason}")
 
+    def _connect(self) -> None:
+        """Wait for drives in real time before the robot node does: it takes late ones for lost ones."""
+        end = self._clock.now() + PATIENCE
+        while isinstance(self._clock, RealClock):
+            try:
+                self.driver.connect(self._clock.now())
+                return
+            except DriverError as error:
+                if self._clock.now() > end:
+                    raise RigError(f"the drives were not reached:\n{error.tree()}") from error
+            time.sleep(0.02)
+
     def _reached(self) -> bool:
         return self.client.connected and self.node.published is not None
 
@@ -171,6 +187,13 @@ class Rig:
         off = float(np.abs(np.array(self.state.q) - home).max())
         if not off <= AT_HOME:
             raise RigError(f"a joint is {math.degrees(off):.1f} degrees off the rest pose: move the arm there first")
+
+    def approach(self, q: NDArray[np.float64]) -> None:
+        """Go slowly from where the arm stands straight to q (dof,). Raises RigError."""
+        at = np.array(self.state.q_commanded)
+        if float(np.abs(at - q).max()) > 1e-6:
+            self.go(plan_ptp(self.model, at, q, SLOWLY, motion_id="approach", label="to the rest pose"))
+            self.finish()
 
     @property
     def state(self) -> RobotState:
