@@ -71,10 +71,15 @@ def _set(text: str, path: tuple[str, ...], key: str, value: str) -> str:
     root = YAML(typ="safe", pure=True).compose(text)
     node = _at(root, path)
     old = _entry(node, key)
+    ending = "\r\n" if "\r\n" in text else "\n"
     if old is not None:
         begin, end = old[1].start_mark.index, _end(old[1])
         indent = old[0].start_mark.column
-        return text[:begin] + _indented(value, indent) + text[end:]
+        return (
+            text[:begin]
+            + (_one_line(value) if node.flow_style else _indented(value, indent).replace("\n", ending))
+            + text[end:]
+        )
     if node.flow_style:
         close = node.end_mark.index - 1
         comma = ", " if node.value else ""
@@ -84,8 +89,7 @@ def _set(text: str, path: tuple[str, ...], key: str, value: str) -> str:
     line_end = text.find("\n", last)
     head, tail = (text, "") if line_end < 0 else (text[: line_end + 1], text[line_end + 1 :])
     if not head.endswith("\n"):
-        head += "\n"
-    ending = "\r\n" if head.endswith("\r\n") else "\n"
+        head += ending
     return head + " " * column + f"{key}: {_indented(value, column)}".replace("\n", ending) + ending + tail
 
 

@@ -39,8 +39,10 @@ class Trial(NamedTuple):
 
     @property
     def bound(self) -> float:
-        """Longest delay that any estimate gives, s."""
-        return max(self.delay, self.onset, self.following.seconds, self.following.worst, self.response.delay.max())
+        """Longest delay that any estimate gives, s; NaN if one of them is."""
+        return _largest(
+            [self.delay, self.onset, self.following.seconds, self.following.worst, *self.response.delay.tolist()]
+        )
 
 
 class Joint(NamedTuple):
@@ -51,7 +53,7 @@ class Joint(NamedTuple):
     trials: tuple[Trial, ...]
 
     def worst(self, of: Callable[[Trial], float]) -> float:
-        return max(of(trial) for trial in self.trials)
+        return _largest([of(trial) for trial in self.trials])
 
     @property
     def bound(self) -> float:
@@ -60,11 +62,18 @@ class Joint(NamedTuple):
 
 
 def total(joints: Sequence[Joint]) -> float:
-    """Delay of the whole arm: the longest of all joints, rounded up to a tenth of a millisecond, s."""
-    worst = max(joint.bound for joint in joints)
+    """Delay of the whole arm: the longest of all joints, rounded up to a tenth of a millisecond, s.
+
+    Raises EstimateError if one of them is no number."""
+    worst = _largest([joint.bound for joint in joints])
     if not math.isfinite(worst):
         raise EstimateError("a delay that is no number")
     return math.ceil(max(0.0, worst) * 1e4 - 1e-6) / 1e4
+
+
+def _largest(values: Sequence[float]) -> float:
+    """Unlike `max` never a number where one of the values is none."""
+    return float(np.max(values))
 
 
 class Identification:
