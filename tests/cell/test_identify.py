@@ -217,7 +217,7 @@ FILES = [
     "# first\nrobot:\r\n  driver: x # said\r\n\r\n# last\r\nb: 1\r\n",
     "robot:\n  options:\n    a: |\n      one\n      two\n\n\n# said\nz: 1\n",
     "robot:\n  driver: x\n  options: {a: 1}   # said\n  # tail\nw: [1]\n",
-    "robot:\n    options:\n        drive_delay: 1 # old\n        b: [1,\n           2]\n    identified: {d: 1} # said\nw: 1",
+    "robot:\n    options:\n        drive_delay: 1\n        b: [1,\n           2]\n    identified: {d: 1} # said",
     "robot:\n  identified:\n    delay: 1   # lost with the block\n    delays:\n      - 1\n  # said\n  driver: x\n",
 ]
 
