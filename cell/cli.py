@@ -221,7 +221,7 @@ def replay(
     raise typer.Exit(show_run(folder, picture, events))
 
 
-robots_app = typer.Typer(help="Arms and drivers that are installed; stopping tests.")
+robots_app = typer.Typer(help="Arms and drivers that are installed; stopping tests, identification.")
 app.add_typer(robots_app, name="robots")
 
 
@@ -253,6 +253,40 @@ def stop_test(
     from cell.commands.stoptest import run_stop_test
 
     raise typer.Exit(run_stop_test(cell, joint or [], stops, load, out, as_json))
+
+
+@robots_app.command("identify")
+def identify(
+    cell: CellOption = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead of a cell: this driver, on its test bench if it has one."),
+    ] = None,
+    driver_options: Annotated[str, typer.Option(metavar="JSON", help="robot.options, and model.")] = "{}",
+    joint: Annotated[list[int] | None, typer.Option("--joint", metavar="N", help="Only this one; repeatable.")] = None,
+    amplitude: Annotated[float, typer.Option(metavar="DEG", min=0.5, max=10.0, help="Of the sweep.")] = 3.0,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", min=1, max=20, help="Trials of each joint; the worst counts.")
+    ] = 2,
+    table: Annotated[
+        Path | None, typer.Option("--stops", metavar="FILE", help="Measure the stopping table as well, into this file.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the result into the cell file.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="A real arm may move: do not ask.")] = False,
+    picture: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the responses here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure how late and how truly the drives follow: step and sweep responses of each joint, THE ARM MOVES.
+
+    Fails if the delay is longer than the driver says or the safety configuration counts on; with --write the cell then
+    does not start until somebody has corrected that.
+
+    Example: cell robots identify --cell cell.yaml --write --png responses.png
+    """
+    from cell.commands.identify import Asked, run_identify
+
+    asked = Asked(cell, driver, driver_options, joint or [], amplitude, repeats, table, write, yes, picture, as_json)
+    raise typer.Exit(run_identify(asked))
 
 
 @app.command("ur-sim")

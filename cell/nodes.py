@@ -257,6 +257,13 @@ def _arm(session: Session, ports: Ports) -> Node:
             f"the driver {robot.driver} needs up to {declared} s from command to motion, {session.cell.safety_path} "
             f"allows {session.safety.reaction.drive_delay} s: raise reaction.drive_delay"
         )
+    if robot.identified is not None and robot.identified.delay > declared + 1e-9:
+        from cell.session import SessionError
+
+        raise SessionError(
+            f"the driver {robot.driver} promises {declared} s from command to motion, {robot.identified.delay} s were "
+            "measured: raise robot.options.drive_delay"
+        )
     rules = LeaseRules(
         issuers=tuple(robot.leases.issuers),
         fingerprint=session.file.fingerprint,

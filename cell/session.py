@@ -213,10 +213,30 @@ def _check_delays(cell: LoadedCell, safety: SafetyConfig) -> None:
             f"{cell.path}: perception.smallest_object is {cell.config.perception.smallest_object} m, but C is computed "
             f"for {safety.detection_capability_mm:g} mm: lower it or raise detection_capability_mm"
         )
+    _check_identified(cell, safety)
     if cell.config.robot.leases.validity < safety.reaction.lease_validity:
         raise SessionError(
             f"{cell.path}: robot.leases.validity is shorter than the lease validity of the safety configuration "
             f"({safety.reaction.lease_validity:.3f} s): every lease would be refused"
+        )
+
+
+def _check_identified(cell: LoadedCell, safety: SafetyConfig) -> None:
+    """The monitor must count on no less than what was measured of the drives."""
+    found = cell.config.robot.identified
+    if found is None:
+        return
+    allowed = safety.reaction.drive_delay
+    if found.delay > allowed + 1e-9:
+        raise SessionError(
+            f"{cell.path}: robot.identified: the drives were measured to be up to {found.delay} s late, "
+            f"{cell.safety_path} counts on {allowed} s: raise reaction.drive_delay to at least that"
+        )
+    if found.stopping_table_sha256 is not None and found.stopping_table_sha256 != safety.stopping_table_sha256:
+        raise SessionError(
+            f"{cell.path}: robot.identified: a stopping table was measured (SHA-256 {found.stopping_table_sha256}), "
+            f"but {cell.safety_path} does not name it: its stops would not be counted on. Set stopping_table and "
+            "stopping_table_sha256"
         )
 
 

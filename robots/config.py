@@ -77,6 +77,38 @@ class GripperConfig(Strict):
     """Passed to the gripper's driver."""
 
 
+Lag = Annotated[float, Field(ge=-0.05, le=0.5, allow_inf_nan=False)]
+
+
+class Identified(Strict):
+    """What `cell robots identify` measured of this arm; written by it, and held against every other figure."""
+
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    driver: Name
+    model: Name
+    tool: Name
+    simulation_only: bool
+    """Measured on a simulated arm."""
+    amplitude_deg: Annotated[float, Field(gt=0.0, le=20.0)]
+    delay: Annotated[float, Field(ge=0.0, le=0.5, allow_inf_nan=False)]
+    """Longest delay of any joint from command to motion, s: the cell starts only if driver and safety configuration
+    count on no less."""
+    delays: Annotated[list[Lag], Field(min_length=1, max_length=12)]
+    """The same for each joint, s."""
+    following: Annotated[list[Lag], Field(min_length=1, max_length=12)]
+    """rad behind the command per rad/s, each joint, s."""
+    stopping_table_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Of the stopping table that was measured with it: the safety configuration must name that one."""
+
+    @model_validator(mode="after")
+    def _largest(self) -> Identified:
+        if len(self.delays) != len(self.following):
+            raise ValueError("delays and following have a value for each joint")
+        if max(self.delays) > self.delay + 1e-9:
+            raise ValueError(f"delay {self.delay} is less than that of a joint, {max(self.delays)}")
+        return self
+
+
 class RobotConfig(Strict):
     """One arm of the cell."""
 
@@ -108,6 +140,8 @@ class RobotConfig(Strict):
     """An arm still moving this long after it was told to stand does not obey, s."""
     rate_limits: RateConfig = RateConfig()
     leases: LeaseConfig = LeaseConfig()
+    identified: Identified | None = None
+    """Left out: the drives' delay rests on the driver's word."""
 
     @property
     def period(self) -> float:
