@@ -4,6 +4,7 @@
 the arm types `user_stop on`, `user_stop off` or `collision`; the end of its input ends it.
 """
 
+import contextlib
 import importlib
 import os
 import socket
@@ -13,6 +14,10 @@ from typing import Any
 
 COLLISION = 7
 """Place of `cartesian_reflex` among the vendor's 41 errors."""
+
+
+PRIORITY = 15
+"""Of the simulator among those with real-time scheduling, where the machine permits it: below the driver's process."""
 
 
 class BoundSockets:
@@ -53,6 +58,8 @@ def obey(server: Any) -> None:
 
 
 def main(address: str) -> None:
+    with contextlib.suppress(OSError):  # an arm's controller has a machine of its own
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     stream = importlib.import_module("franka_sim.server.state_stream")
     stream.socket = BoundSockets(address)  # type: ignore[attr-defined]
     server = importlib.import_module("franka_sim").FrankaSimServer(

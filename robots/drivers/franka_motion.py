@@ -49,11 +49,20 @@ def velocity_limits(j: int, q: float) -> tuple[float, float]:
 
 
 class Metronome:
-    """When the n-th of many evenly spaced things happens, from when they were noticed (an alpha-beta filter)."""
+    """When the n-th of many evenly spaced things happens, from when they were noticed.
 
-    def __init__(self, share: float, shortest: float, longest: float) -> None:
-        """`share`: of a deviation that is taken over at once; `shortest`, `longest`: bounds of the period, s."""
-        self._share, self._shortest, self._longest = share, shortest, longest
+    An alpha-beta filter to which a thing that comes very late counts as one that comes late: a machine that is held up
+    for a moment does not change what is expected of it.
+    """
+
+    SHORTEST, LONGEST = 5e-4, 2e-2
+    """Bounds of the period, s."""
+    LOST = 0.1
+    """A deviation beyond it begins anew, s."""
+
+    def __init__(self, share: float, most: float) -> None:
+        """`share` of a deviation, of which `most` s count, is taken over at once."""
+        self._share, self._most = share, most
         self._n = -1
         self._t = 0.0
         self.period = 0.0
@@ -66,14 +75,15 @@ class Metronome:
             self._n, self._t, self.period = n, t, 0.0
             return
         if self.period == 0.0:
-            self.period = min(max((t - self._t) / steps, self._shortest), self._longest)
+            self.period = min(max((t - self._t) / steps, self.SHORTEST), self.LONGEST)
         off = t - self.at(n)
-        if abs(off) > 0.1:
+        if abs(off) > self.LOST:
             self._n, self._t = n, t
             return
+        off = min(max(off, -self._most), self._most)
         self._n, self._t = n, self.at(n) + self._share * off
         change = 0.25 * self._share * self._share * off / steps
-        self.period = min(max(self.period + change, self._shortest), self._longest)
+        self.period = min(max(self.period + change, self.SHORTEST), self.LONGEST)
 
     def at(self, n: float) -> float:
         """Estimated time of the n-th, s."""
@@ -92,7 +102,7 @@ class Stream:
     """More setpoints missing in between begin anew."""
 
     def __init__(self) -> None:
-        self._clock = Metronome(0.08, 5e-4, 2e-2)
+        self._clock = Metronome(0.08, 4e-3)
         self._first = 0
         self._points: list[list[float]] = []
 
@@ -101,7 +111,7 @@ class Stream:
         newest = self._first + len(self._points) - 1
         if not self._points or seq - newest > self.GAP:
             self._first, self._points = seq, [list(q)]
-            self._clock = Metronome(0.08, 5e-4, 2e-2)
+            self._clock = Metronome(0.08, 4e-3)
         elif seq <= newest:
             return False
         else:

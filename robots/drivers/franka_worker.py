@@ -42,7 +42,7 @@ class Arm:
         wire.setblocking(False)
         self._control: Any = None
         self._stream = Stream()
-        self._clock = Metronome(0.02, 5e-4, 2e-2)
+        self._clock = Metronome(0.02, 5e-3)
         self._shaper = Shaper([0.0] * 7)
         self._heard = math.inf
         self._fresh: link.Target | None = None
@@ -131,7 +131,7 @@ class Arm:
             self._lose(error)
             return
         self._shaper = Shaper(state.q_d, self._settings.scale)
-        self._clock = Metronome(0.02, 5e-4, 2e-2)
+        self._clock = Metronome(0.02, 5e-3)
         self._ticks, self._braking = 0, False
         self._answer(state, 0)
 
