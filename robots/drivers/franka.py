@@ -1,8 +1,8 @@
-"""Franka Research 3 through `pylibfranka`: joint positions at 1 kHz, in a process of its own, the gripper in another.
+"""Franka Research 3 through `pylibfranka`: joint positions at 1 kHz in a process of its own, the gripper in another.
 
-The vendor's client waits, and keeps the interpreter while it does. Its process (`robots.drivers.franka_worker`) is given
-up at the first interruption and started anew; the arm goes on only after `recover`. docs/drivers/franka.md says what
-the robot must be set up for.
+The vendor's client waits, and keeps the interpreter while it does. Its process (`robots.drivers.franka_worker`) is
+given up at the first interruption and started anew; the arm goes on only after `recover`. docs/drivers/franka.md says
+what the robot must be set up for.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ AGAIN = 1.0
 SILENT = 0.3
 """Without anything new from the arm for so long its process is given up, s."""
 IGNORED = (
-    "realtime: ignore - the command loop runs without a real-time kernel: a late command is a lost one, and twenty in a "
-    "row stop the arm with a reflex"
+    "realtime: ignore - the command loop runs without a real-time kernel: a late command is a lost one, and twenty in "
+    "a row stop the arm with a reflex"
 )
 _PACKAGE = "pylibfranka"
 
@@ -128,7 +128,9 @@ class FrankaDriver:
     def connect(self, now: float) -> None:
         """Start the processes; until both have reached theirs, raise DriverError with all that is missing so far."""
         if importlib.util.find_spec(_PACKAGE) is None:
-            raise DriverError("franka_package", "the package pylibfranka is missing", "pip install 'collabcell[franka]'")
+            raise DriverError(
+                "franka_package", "the package pylibfranka is missing", "pip install 'collabcell[franka]'"
+            )
         self._closed = False
         self._read(now)
         if self._newest is None:

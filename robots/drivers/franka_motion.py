@@ -169,9 +169,9 @@ class Shaper:
         self._before = list(q)
 
     def follow(self, curve: tuple[list[float], list[float], list[float]]) -> list[float]:
-        """Next command towards where the curve is then."""
+        """Next command towards where the curve is then: its acceleration, corrected by where that would lead to."""
         wanted = [
-            ar + 2.0 * _STIFF * (vr - 0.5 * DT * ar - v) + _STIFF * _STIFF * (qr - q)
+            ar + 2.0 * _STIFF * (vr - 1.5 * DT * ar - v) + _STIFF * _STIFF * (qr - q - DT * (v + DT * ar))
             for qr, vr, ar, q, v in zip(*curve, self.q, self.v, strict=True)
         ]
         return self._advance(wanted)
