@@ -291,6 +291,8 @@ class DriverInfo(msgspec.Struct, frozen=True):
     """States of the vendor's own safety controller that are shown here and cleared only there."""
     manual_devices: bool = False
     """Mode switch and three-position enabling device are read from the vendor's controller."""
+    notices: tuple[str, ...] = ()
+    """What people should know about how this driver is set up; told once when the drives are ready."""
 
 
 class DriverState(msgspec.Struct, frozen=True):
