@@ -48,6 +48,9 @@ SetOption = Annotated[
 ]
 app.add_typer(safety_commands.app, name="safety")
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder that receives one folder a run.")]
+ShadowOption = Annotated[
+    bool, typer.Option("--shadow", help="The twin's arm follows the measured joints of the cell's arm.")
+]
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Recipe file, or its name in the cell's library.")
 ]
@@ -100,6 +103,7 @@ def run(
     ] = 600.0,
     runs: RunsOption = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live display.")] = False,
+    shadow: ShadowOption = False,
 ) -> None:
     """Run a recipe. The demo cell is a digital twin; with a real robot only the cell file differs.
 
@@ -135,6 +139,7 @@ def run(
         confirm_clear=confirm_clear,
         time_limit=time_limit,
         quiet=quiet,
+        shadow=shadow,
     )
     raise typer.Exit(run_recipe(options))
 
@@ -151,6 +156,7 @@ def up(
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1)] = 1,
     perception: Annotated[str, typer.Option(metavar="rendered|surface")] = "rendered",
     runs: RunsOption = Path("runs"),
+    shadow: ShadowOption = False,
 ) -> None:
     """Start all nodes of a cell as processes, in real time, until Ctrl-C. Nothing starts to move by itself."""
     if perception not in ("rendered", "surface"):
@@ -168,6 +174,7 @@ def up(
         seed=seed,
         perception="surface" if perception == "surface" else "rendered",
         runs=runs,
+        shadow=shadow,
     )
     raise typer.Exit(bring_up(options))
 

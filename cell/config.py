@@ -196,6 +196,8 @@ def _drivers(config: CellConfig, document: Document) -> Iterator[FileError]:
     wanted: list[tuple[tuple[str | int, ...], str, str]] = [
         (("robot", "driver"), config.robot.driver, "cell.robot_drivers")
     ]
+    if config.robot.gripper is not None:
+        wanted.append((("robot", "gripper", "driver"), config.robot.gripper.driver, "cell.gripper_drivers"))
     wanted += [(("cameras", i, "driver"), c.driver, "cell.cameras") for i, c in enumerate(config.cameras)]
     if config.world is not None:
         wanted.append((("world", "driver"), config.world.driver, "cell.worlds"))

@@ -68,6 +68,15 @@ class LeaseConfig(Strict):
     """A gap up to this long brakes, resumes and is counted; a longer one latches, s."""
 
 
+class GripperConfig(Strict):
+    """A gripper with a controller of its own, apart from the arm's."""
+
+    driver: Name
+    """Entry point of `cell.gripper_drivers`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Passed to the gripper's driver."""
+
+
 Lag = Annotated[float, Field(ge=-0.05, le=0.5, allow_inf_nan=False)]
 
 
@@ -112,6 +121,8 @@ class RobotConfig(Strict):
     """Joint positions of the resting pose; empty: the model's own."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Passed to the driver."""
+    gripper: GripperConfig | None = None
+    """Left out: the arm's driver has the gripper, if there is one."""
     keep_out: list[KeepOut] = Field(default_factory=list)
     manual_speed: Annotated[float, Field(gt=0.0, le=0.25)] = 0.25
     """Limit at TCP and elbow in manual mode (ISO 10218-1), m/s."""

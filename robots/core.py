@@ -160,7 +160,8 @@ class RobotCore:
             self.latch(finding.code, finding.detail, out)
         if self.q is None and self.watch.fresh:
             self.q = self.watch.q.copy()
-            out.events.append(("robot.ready", {"driver": self.info.name, "q": self.q.tolist()}))
+            said = {"notices": list(self.info.notices)} if self.info.notices else {}
+            out.events.append(("robot.ready", {"driver": self.info.name, "q": self.q.tolist(), **said}))
         if self.q is not None:
             for finding in self.watch.compare(now, self.q, self.dq, not self.drives_off):
                 self.latch(finding.code, finding.detail, out)

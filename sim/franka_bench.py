@@ -1,0 +1,60 @@
+"""Surroundings of the driver `franka` for the conformance suite: the third-party simulator, in real time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from cell.bus.inprocess import Hub
+from cell.bus.ports import Ports
+from robots.drivers.franka import FrankaDriver
+from robots.model import RobotModel
+from sim.franka_server import FrankaServer
+
+PRIORITY = 10
+"""Of the process that runs the suite among those with real-time scheduling, where the machine permits it."""
+
+
+class FrankaBench:
+    """A simulated FR3 with a gripper that holds nothing. Raises `sim.franka_server.NotInstalled` without one."""
+
+    real_time = True
+    config: Mapping[str, Any] = MappingProxyType({"state_timeout": 0.085})
+    """The machine that runs the suite runs the arm as well, and is no real-time machine."""
+
+    def __init__(self, hub: Hub, options: dict[str, Any]) -> None:
+        self.model = str(options.get("model", "fr3"))
+        self._scheduling = (os.sched_getscheduler(0), os.sched_getparam(0))
+        with contextlib.suppress(OSError):  # as the robot node has it in the cell; the arm comes before it
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+        self.server = FrankaServer()
+        self._options = {"address": self.server.address, "realtime": "ignore", "watchdog": 0.3, **options}
+        self._options.pop("model", None)
+
+    def driver(self, ports: Ports) -> FrankaDriver:
+        return FrankaDriver(self._options, RobotModel.load(self.model).dof, ports)
+
+    def step(self, now: float) -> None:
+        """The arm keeps its own time."""
+
+    def cut(self) -> None:
+        self.server.freeze()
+
+    def join(self) -> None:
+        self.server.thaw()
+
+    def raise_fault(self) -> str:
+        """Somebody pushes the arm: the vendor's reflex."""
+        self.server.order("collision")
+        return "driver_fault"
+
+    def lift_fault(self) -> None:
+        """Whoever pushed it has let go; the reflex waits for `recover`."""
+
+    def close(self) -> None:
+        self.server.close()
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, *self._scheduling)
