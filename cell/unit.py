@@ -25,6 +25,7 @@ from recipes.parts import Parts, PartsError
 from recipes.skills.move_to import held_geometry
 from recipes.travel import Load, to_joints
 from robots.contract import RobotState
+from robots.manual import mode_refusal
 
 AT_HOME = 0.01
 """The arm counts as at its rest pose when every joint is this near, rad."""
@@ -162,6 +163,9 @@ class Unit:
         """Automatic or manual. Raises Refused."""
         if self.packml.state not in RESTING:
             raise Refused(f"the mode is changed in {', '.join(sorted(RESTING))} only, not in {self.packml.state}")
+        refused = mode_refusal(mode, self.arm.state)
+        if refused:
+            raise Refused(refused)
         self.mode = mode
         self.arm.set_mode(mode, now)
         self.emit("operator.mode", now, mode=mode, person=person)
