@@ -475,6 +475,7 @@ def _for_people(error: Exception) -> bool:
         ("cell.ledger", "LedgerError"),
         ("cell.recorder", "RecordError"),
         ("robots.contract", "DriverError"),
+        ("sim.franka_server", "NotInstalled"),
         ("perception.contract", "CameraError"),
         ("perception.cameras.files", "RecordingError"),
     )

@@ -190,7 +190,7 @@ def _stops(out: Path, arm: Arm, place: Place, joints: list[int]) -> str:
     rows = measure_stops(site, arm.config.rate_limits.limits, joints, LEAST_STOPS, 0.0)
     if rows is None:
         return ""
-    write_table(out, filled(empty_table(arm.config, arm.model, arm.simulated_time), rows))
+    write_table(out, filled(empty_table(arm.config, arm.model, arm.simulated), rows))
     return table_fingerprint(out)
 
 
@@ -244,7 +244,7 @@ def _faults(delay: float, info: DriverInfo, place: Place) -> list[str]:
 def _record(asked: Asked, place: Place, arm: Arm, delay: float, found: Sequence[Joint], fingerprint: str) -> Identified:
     return Identified(
         date=datetime.date.today().isoformat(), driver=arm.config.driver, model=arm.model.name,
-        tool=arm.model.tool_name, simulation_only=arm.simulated_time, amplitude_deg=asked.amplitude, delay=delay,
+        tool=arm.model.tool_name, simulation_only=arm.simulated, amplitude_deg=asked.amplitude, delay=delay,
         delays=[round(min(one.bound, delay), 4) for one in found],
         following=[round(one.worst(lambda t: t.following.seconds), 4) for one in found],
         stopping_table_sha256=fingerprint or None,
