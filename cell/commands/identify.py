@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -47,6 +48,7 @@ class Asked(NamedTuple):
     cell: Path | None
     driver: str | None
     driver_options: str
+    driver_config: str
     joints: list[int]
     amplitude: float
     """Degrees."""
@@ -94,9 +96,10 @@ def _place(asked: Asked) -> Place:
     if asked.driver is not None:
         if asked.cell is not None or asked.write:
             raise BadInput("--driver stands for a driver without a cell: leave --cell and --write out")
-        options = _options(asked.driver_options)
+        options = _object(asked.driver_options, "--driver-options")
+        block = _object(asked.driver_config, "--driver-config")
         name = asked.driver
-        return Place(lambda: bench_arm(name, options), None, None)
+        return Place(lambda: _bench_arm(name, options, block), None, None)
     if asked.write and asked.cell is None:
         raise BadInput("--write needs --cell: the demo cell of the package is not changed")
     if asked.write and asked.joints:
@@ -106,14 +109,21 @@ def _place(asked: Asked) -> Place:
     return Place(lambda: cell_arm(cell, robot.driver, twin), cell, read_safety(cell).reaction.drive_delay)
 
 
-def _options(text: str) -> dict[str, Any]:
+def _object(text: str, option: str) -> dict[str, Any]:
     try:
-        options = json.loads(text)
+        found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadInput(f"--driver-options is not JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise BadInput('--driver-options must be an object, such as {"address": "192.168.1.7"}')
-    return options
+        raise BadInput(f"{option} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise BadInput(f'{option} must be an object, such as {{"address": "192.168.1.7"}}')
+    return found
+
+
+def _bench_arm(name: str, options: dict[str, Any], block: dict[str, Any]) -> Arm:
+    try:
+        return bench_arm(name, options, block)
+    except ValidationError as error:
+        raise BadInput(f"--driver-config: {error}") from error
 
 
 def _joints(given: list[int], dof: int) -> list[int]:
@@ -180,7 +190,7 @@ def _stops(out: Path, arm: Arm, place: Place, joints: list[int]) -> str:
     rows = measure_stops(site, arm.config.rate_limits.limits, joints, LEAST_STOPS, 0.0)
     if rows is None:
         return ""
-    write_table(out, filled(empty_table(arm.config, arm.model, arm.simulated_time), rows))
+    write_table(out, filled(empty_table(arm.config, arm.model, arm.simulated), rows))
     return table_fingerprint(out)
 
 
@@ -234,7 +244,7 @@ def _faults(delay: float, info: DriverInfo, place: Place) -> list[str]:
 def _record(asked: Asked, place: Place, arm: Arm, delay: float, found: Sequence[Joint], fingerprint: str) -> Identified:
     return Identified(
         date=datetime.date.today().isoformat(), driver=arm.config.driver, model=arm.model.name,
-        tool=arm.model.tool_name, simulation_only=arm.simulated_time, amplitude_deg=asked.amplitude, delay=delay,
+        tool=arm.model.tool_name, simulation_only=arm.simulated, amplitude_deg=asked.amplitude, delay=delay,
         delays=[round(min(one.bound, delay), 4) for one in found],
         following=[round(one.worst(lambda t: t.following.seconds), 4) for one in found],
         stopping_table_sha256=fingerprint or None,
