@@ -47,7 +47,7 @@ from recipes.contract import CellView
 from recipes.expand import LoadedRecipe, load_recipe
 from recipes.formula import parse_settings
 from robots.client import RobotClient
-from robots.contract import ARM, ClearFault, SetOverride
+from robots.contract import ARM, TOPIC_MIRROR, ClearFault, MirrorStatus, SetOverride
 from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 from safety.contract import SafetyStatus
 
@@ -68,6 +68,7 @@ class ControllerNode:
         watched: nodes whose heartbeat must not fall silent.
         period: time between two steps, s.
         skeletons: somebody publishes them; their absence is told, and changes nothing else.
+        shadow: a twin follows the arm, and says how well.
     """
 
     name = NODE
@@ -83,6 +84,7 @@ class ControllerNode:
         watched: Sequence[str] = (),
         period: float = 0.02,
         skeletons: bool = False,
+        shadow: bool = False,
     ) -> None:
         self.period = period
         self._link = RobotClient(ports, "controller", session, robot)
@@ -93,6 +95,8 @@ class ControllerNode:
         self._ledger = ports.subscriber(TOPIC_LEDGER, LedgerStatus)
         self._skeletons = ports.subscriber(TOPIC_SKELETONS, Skeletons) if skeletons else None
         self.unit.seen.skeletons_due = skeletons
+        self._mirror = ports.subscriber(TOPIC_MIRROR, MirrorStatus) if shadow else None
+        self.unit.seen.mirror_due = shadow
         self._heartbeats = {node: ports.subscriber(f"heartbeat.{node}", Heartbeat) for node in watched}
         self.unit.seen.heartbeats = dict.fromkeys(watched, -1e9)
         self._service = ports.responder(SERVICE, CellRequest)
@@ -133,6 +137,9 @@ class ControllerNode:
         skeletons = self._skeletons.take() if self._skeletons is not None else None
         if skeletons is not None:
             seen.skeletons, seen.skeletons_at = skeletons.body, now
+        mirror = self._mirror.take() if self._mirror is not None else None
+        if mirror is not None:
+            seen.mirror, seen.mirror_at = mirror.body, now
         for node, inbox in self._heartbeats.items():
             # A node that reports a fault is alive; its fault has an alarm of its own.
             if inbox.take() is not None:
@@ -266,5 +273,7 @@ def build_controller(session: Session, ports: Ports) -> ControllerNode:
     own = "controller" if file.mode == "lockstep" else secrets.token_hex(8)
     watched = [name for name in session.node_names if name not in (NODE, "recorder", SKELETONS)]
     issuers = session.cell.config.robot.leases.issuers
-    skeletons = session.skeletons
-    return ControllerNode(ports, view, own, frozen, issuers=issuers, watched=watched, skeletons=skeletons)
+    skeletons, shadow = session.skeletons, session.shadow
+    return ControllerNode(
+        ports, view, own, frozen, issuers=issuers, watched=watched, skeletons=skeletons, shadow=shadow
+    )

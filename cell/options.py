@@ -45,3 +45,5 @@ class RunOptions:
     time_limit: float = 600.0
     """Simulated (lock-step) or real seconds after which the run is given up, s."""
     quiet: bool = False
+    shadow: bool = False
+    """The twin's arm follows the measured joints of the cell's arm."""

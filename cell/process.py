@@ -35,6 +35,7 @@ def preload(session: Session) -> list[str]:
     config = session.cell.config
     wanted = {
         "cell.robot_drivers": {config.robot.driver},
+        "cell.gripper_drivers": {config.robot.gripper.driver} if config.robot.gripper is not None else set(),
         "cell.worlds": {config.world.driver} if config.world is not None else set(),
         "cell.cameras": {camera.driver for camera in config.cameras},
         "cell.point_sources": {config.world.driver} if config.world is not None else set(),

@@ -364,3 +364,64 @@ class DriverFactory(Protocol):
     """Entry point `cell.robot_drivers`: called with the cell file's `robot.options`, the dof and the node's ports."""
 
     def __call__(self, options: dict[str, Any], dof: int, ports: Any) -> Driver: ...
+
+
+class GripperState(msgspec.Struct, frozen=True):
+    """Newest measurement of a gripper that has a controller of its own."""
+
+    t: float
+    """When it was measured, shared monotonic clock, s."""
+    width: float
+    """Distance between the fingers, m."""
+    holding: bool
+    """Fingers press on something."""
+    fault: str = ""
+    """The maker's own fault, or empty."""
+
+
+class GripperDriver(Protocol):
+    """A gripper apart from the arm. All methods return at once; none raises anything but `DriverError`."""
+
+    name: str
+
+    def connect(self, now: float) -> None:
+        """Idempotent. Raises DriverError whose `parts` name everything that is missing."""
+        ...
+
+    def state(self, now: float) -> GripperState | None:
+        """Return the newest measurement, or None if there never was one."""
+        ...
+
+    def grip(self, width: float, force: float) -> None:
+        """Go to `width`, m, pressing with at most `force`, N. Silence afterwards lets go of nothing."""
+        ...
+
+    def recover(self, person: str, now: float) -> None:
+        """Clear the maker's fault on a person's request."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class GripperFactory(Protocol):
+    """Entry point `cell.gripper_drivers`: called with the cell file's `robot.gripper.options` and the node's ports."""
+
+    def __call__(self, options: dict[str, Any], ports: Any) -> GripperDriver: ...
+
+
+# ---------------------------------------------------------------- a twin that follows a real arm
+
+TOPIC_MIRROR = "twin.mirror"
+
+
+class MirrorStatus(msgspec.Struct, frozen=True):
+    """How well a simulated arm follows the real one's measured joints; published at least every 0.1 s."""
+
+    t: float
+    ok: bool
+    reason: str
+    """Why not, for people; empty if ok."""
+    deviation: float
+    """Largest |q of the twin - q measured|, rad; -1 if the two cannot be compared."""
+    age: float
+    """Of the newest measured joints, s."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import math
 import os
 import re
 from pathlib import Path
@@ -164,6 +163,5 @@ def arm_spec(model: str) -> ArmSpec:
             ("finger_left_joint", "finger_right_joint"),
             _STROKE,
             (0.0, -90.0, 100.0, -100.0, -90.0, 0.0),
-            math.pi,
         )
     raise ValueError(f"the twin has no arm {model!r}; it has panda, fr3, iiwa14, ur5e")
