@@ -263,6 +263,9 @@ def identify(
         typer.Option(metavar="NAME", help="Instead of a cell: this driver, on its test bench if it has one."),
     ] = None,
     driver_options: Annotated[str, typer.Option(metavar="JSON", help="robot.options, and model.")] = "{}",
+    driver_config: Annotated[
+        str, typer.Option(metavar="JSON", help="With --driver: other fields of a robot block, such as rate_hz.")
+    ] = "{}",
     joint: Annotated[list[int] | None, typer.Option("--joint", metavar="N", help="Only this one; repeatable.")] = None,
     amplitude: Annotated[float, typer.Option(metavar="DEG", min=0.5, max=10.0, help="Of the sweep.")] = 3.0,
     repeats: Annotated[
@@ -285,7 +288,10 @@ def identify(
     """
     from cell.commands.identify import Asked, run_identify
 
-    asked = Asked(cell, driver, driver_options, joint or [], amplitude, repeats, table, write, yes, picture, as_json)
+    asked = Asked(
+        cell, driver, driver_options, driver_config, joint or [], amplitude, repeats, table, write, yes, picture,
+        as_json,
+    )  # fmt: skip
     raise typer.Exit(run_identify(asked))
 
 

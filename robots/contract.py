@@ -201,6 +201,10 @@ class RobotState(msgspec.Struct, frozen=True):
     """Age of the oldest exposure the permission to move rests on at this tick, s; -1: the arm is not moving on one."""
     tick: float = 0.0
     """Time since the tick before, s."""
+    mode_switch: Literal["automatic", "manual"] | None = None
+    """Where the vendor's mode switch stands; None: it cannot tell."""
+    manual_missing: str = ""
+    """What a person at the arm has to do before it can be moved by hand, mode switch or enabling device; or empty."""
 
 
 class AcceptedMotion(msgspec.Struct, frozen=True):
@@ -291,6 +295,8 @@ class DriverInfo(msgspec.Struct, frozen=True):
     """States of the vendor's own safety controller that are shown here and cleared only there."""
     manual_devices: bool = False
     """Mode switch and three-position enabling device are read from the vendor's controller."""
+    simulated: bool = False
+    """Nothing real moves: manual work may do without a mode switch. A real arm without `manual_devices` allows none."""
     notices: tuple[str, ...] = ()
     """What people should know about how this driver is set up; told once when the drives are ready."""
 
@@ -314,9 +320,11 @@ class DriverState(msgspec.Struct, frozen=True):
     fault: str = ""
     """The vendor's own fault, or empty."""
     enabling_device: bool = False
-    """Three-position enabling device held in its middle position."""
+    """Three-position enabling device held in its middle position: neither released nor gripped through."""
     tool: str | None = None
     """Name of the tool the vendor's controller is set up for, empty for none; None: it cannot tell."""
+    mode_switch: Literal["automatic", "manual"] | None = None
+    """Where the vendor's mode switch stands; None: it cannot tell."""
 
 
 class Setpoint(msgspec.Struct, frozen=True):

@@ -39,7 +39,7 @@ from sim.human import people_of
 from sim.judging import DirectJudge, Judge, JudgeApart, Moment
 from sim.linkage import load_linkage
 from sim.referee import NEVER, ArmTruth, PersonTrack, Referee
-from sim.robot import INPUTS
+from sim.robot import INPUTS, mode_switch
 from sim.scenario import load_scenario
 from sim.watch import Watch
 from sim.world import ArmReading, World
@@ -258,6 +258,7 @@ class TwinNode:
                     fault=self.drives.fault,
                     enabling_device=self._inputs["enabling_device"],
                     tool="" if "tool_changed" in self._faults else self._tool,
+                    mode_switch=mode_switch(self._inputs),
                 ),
                 self.drives.watchdog_tripped,
             )

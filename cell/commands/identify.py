@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -47,6 +48,7 @@ class Asked(NamedTuple):
     cell: Path | None
     driver: str | None
     driver_options: str
+    driver_config: str
     joints: list[int]
     amplitude: float
     """Degrees."""
@@ -94,9 +96,10 @@ def _place(asked: Asked) -> Place:
     if asked.driver is not None:
         if asked.cell is not None or asked.write:
             raise BadInput("--driver stands for a driver without a cell: leave --cell and --write out")
-        options = _options(asked.driver_options)
+        options = _object(asked.driver_options, "--driver-options")
+        block = _object(asked.driver_config, "--driver-config")
         name = asked.driver
-        return Place(lambda: bench_arm(name, options), None, None)
+        return Place(lambda: _bench_arm(name, options, block), None, None)
     if asked.write and asked.cell is None:
         raise BadInput("--write needs --cell: the demo cell of the package is not changed")
     if asked.write and asked.joints:
@@ -106,14 +109,21 @@ def _place(asked: Asked) -> Place:
     return Place(lambda: cell_arm(cell, robot.driver, twin), cell, read_safety(cell).reaction.drive_delay)
 
 
-def _options(text: str) -> dict[str, Any]:
+def _object(text: str, option: str) -> dict[str, Any]:
     try:
-        options = json.loads(text)
+        found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise BadInput(f"--driver-options is not JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise BadInput('--driver-options must be an object, such as {"address": "192.168.1.7"}')
-    return options
+        raise BadInput(f"{option} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise BadInput(f'{option} must be an object, such as {{"address": "192.168.1.7"}}')
+    return found
+
+
+def _bench_arm(name: str, options: dict[str, Any], block: dict[str, Any]) -> Arm:
+    try:
+        return bench_arm(name, options, block)
+    except ValidationError as error:
+        raise BadInput(f"--driver-config: {error}") from error
 
 
 def _joints(given: list[int], dof: int) -> list[int]:

@@ -42,6 +42,10 @@ class EstimateError(ValueError):
     """Nothing can be said from these samples; the text says why."""
 
 
+class GapError(EstimateError):
+    """Samples are missing for too long: the machine was held up, and the same again may succeed."""
+
+
 class Series(NamedTuple):
     """One joint, commanded and measured."""
 
@@ -87,7 +91,7 @@ def _clean(times: ArrayLike, values: ArrayLike, what: str) -> tuple[F64, F64]:
         raise EstimateError(f"only {len(t)} usable {what}, {LEAST} are needed")
     gap = float(np.diff(t).max())
     if gap > GAP:
-        raise EstimateError(f"{gap:.2f} s without {what}: at most {GAP} s can be borne")
+        raise GapError(f"{gap:.2f} s without {what}: at most {GAP} s can be borne")
     return t, v
 
 

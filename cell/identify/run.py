@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cell.identify import estimate, signals
-from cell.identify.estimate import EstimateError, Following, Response, Series
+from cell.identify.estimate import EstimateError, Following, GapError, Response, Series
 from cell.stoptest.rig import Rig, RigError
 from cell.stoptest.sweeps import free
 from recipes.clearance import Obstacle
@@ -20,6 +21,8 @@ from robots.rates import RateLimits
 
 F64 = NDArray[np.float64]
 
+ATTEMPTS = 3
+"""A motion is driven so often at most until it was recorded without a gap."""
 LINGER = 0.5
 """Recorded after the end of a motion, s: longer than any delay that can be estimated."""
 
@@ -131,8 +134,20 @@ class Identification:
             raise EstimateError(f"joint {joint + 1}: {error}") from error
 
     def _record(self, motion: Motion, joint: int) -> Series:
-        """Drive a motion and keep what was commanded and measured of a joint."""
+        """Drive a motion and keep what was commanded and measured of a joint; again if the machine was held up."""
+        left = ATTEMPTS
+        while True:
+            left -= 1
+            try:
+                return self._once(motion, joint, left)
+            except GapError:
+                if left == 0:
+                    raise
+                self._rig.approach(motion.path[0])
+
+    def _once(self, motion: Motion, joint: int, left: int) -> Series:
         rig = self._rig
+        motion = replace(motion, motion_id=f"{motion.motion_id}-{left}")
         sent: list[float] = []
         states: list[RobotState] = []
 

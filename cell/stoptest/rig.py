@@ -110,10 +110,11 @@ class _Around:
         self._around.close()
 
 
-def bench_arm(driver_name: str, options: dict[str, Any]) -> Arm:
+def bench_arm(driver_name: str, options: dict[str, Any], block: dict[str, Any] | None = None) -> Arm:
     """The arm of a driver without a cell, in the surroundings of `cell.driver_benches`, else as it is in real time.
 
-    `options`: those of the driver, and `model`. Raises SessionError for a driver nobody has, and what it raises."""
+    `options`: those of the driver, and `model`; `block`: other fields of the cell file's robot block. Raises
+    SessionError for a driver nobody has, and what it raises."""
     hub = Hub()
     factory = entry_point("cell.robot_drivers", driver_name)
     benches = {point.name: point for point in entry_points(group="cell.driver_benches")}
@@ -122,7 +123,9 @@ def bench_arm(driver_name: str, options: dict[str, Any]) -> Arm:
     try:
         model = RobotModel.load(around.model)
         own: Mapping[str, Any] = getattr(around, "config", {})
-        config = RobotConfig(**{"driver": driver_name, "model": around.model, "options": options, **own})
+        config = RobotConfig(
+            **{"driver": driver_name, "model": around.model, "options": options, **own, **(block or {})}
+        )
         driver = around.driver(hub.ports(ARM))
     except BaseException:
         around.close()

@@ -192,6 +192,7 @@ class UrDriver:
         self._newest = DriverState(
             self._seq, t, m.q, m.dq, [0.0] * DOF, 0.0, False, inputs, outputs,
             link.emergency_stopped(m.safety_bits), link.safeguarded(m.safety_bits), fault,
+            link.enabled(m.safety_bits),
         )  # fmt: skip
 
     # ------------------------------------------------------------ to the robot

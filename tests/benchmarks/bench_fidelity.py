@@ -27,12 +27,12 @@ BENCHED = ("null", "twin", "abb", "ur")
 
 def fidelity(
     driver: str, motions: int = 50, holds: int = 20, seed: int = 1, options: dict[str, Any] | None = None,
-    tell: bool = False, following: float | None = None,
+    tell: bool = False, following: float | None = None, config: dict[str, Any] | None = None,
 ) -> Fidelity:  # fmt: skip
     """Drive one driver's arm through its bench (`cell.driver_benches`). `following`: as identified, s."""
     hub = Hub()
     factory, made = entry_point("cell.robot_drivers", driver), entry_point("cell.driver_benches", driver)
-    bench = Bench(driver, surroundings(driver, factory, made, hub, dict(options or {})), hub, {})
+    bench = Bench(driver, surroundings(driver, factory, made, hub, dict(options or {})), hub, dict(config or {}))
 
     def progress(n: int) -> None:
         if tell:
@@ -67,6 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--driver", required=True)
     parser.add_argument("--driver-options", default="{}", help="JSON: robot.options of the cell file, and `model`")
+    parser.add_argument("--driver-config", default="{}", help="JSON: other fields of the cell file's robot block")
     parser.add_argument("--motions", type=int, default=50)
     parser.add_argument("--holds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
@@ -75,7 +76,8 @@ def main() -> int:
     given = parser.parse_args()
     following = None if given.following_ms is None else 1e-3 * given.following_ms
     options = json.loads(given.driver_options)
-    one = fidelity(given.driver, given.motions, given.holds, given.seed, options, not given.json, following)
+    one = fidelity(given.driver, given.motions, given.holds, given.seed, options, not given.json, following,
+                   json.loads(given.driver_config))  # fmt: skip
     if given.json:
         print(msgspec.json.encode(one).decode())
     else:

@@ -329,7 +329,7 @@ def test_a_stopping_table_that_is_not_counted_on_is_refused(tmp_path: Path) -> N
 
 
 def asked(**changes: Any) -> Asked:
-    return Asked(None, None, "{}", [], 3.0, 1, None, False, False, None, False)._replace(**changes)
+    return Asked(None, None, "{}", "{}", [], 3.0, 1, None, False, False, None, False)._replace(**changes)
 
 
 def test_the_null_driver_is_identified(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -408,6 +408,7 @@ def test_a_real_arm_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         {"driver": "null", "driver_options": "["}, {"driver": "null", "driver_options": "[]"},
         {"cell": Path("x.yaml"), "write": True, "joints": [1]}, {"driver": "nobody"},
         {"driver": "null", "driver_options": '{"no_such_option": 1}'},
+        {"driver": "null", "driver_config": "5"}, {"driver": "null", "driver_config": '{"rate_hz": 1.0}'},
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_named(changes: dict[str, Any]) -> None:
