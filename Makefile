@@ -20,10 +20,13 @@ setup: system $(STAMP)
 system:
 	@sh scripts/system_libraries.sh
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-uv.txt pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@# uv is several times faster; pip knows indexes and certificates that only its own configuration names.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python scripts/fetch_pose_model.py
 	@echo 'compiling the numerical kernels (once)'
@@ -54,7 +57,9 @@ format: $(STAMP)
 
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m pip install --quiet --upgrade uv
+	echo 'uv>=0.9,<1' | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --output-file requirements-uv.txt -
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --extra dev --python-version 3.11 \
 		--output-file requirements.lock pyproject.toml requirements-build.txt
 
