@@ -27,6 +27,7 @@ from cell.session import SessionError, new_session
 from cell.yamlfile import FileErrors
 from robots.model import RobotModel
 from robots.rates import RateLimits
+from safety.stopping import StopRow, load_table, table_fingerprint
 
 F64 = NDArray[np.float64]
 MODEL = RobotModel.load("panda")
@@ -413,3 +414,26 @@ def test_a_real_arm_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )  # fmt: skip
 def test_wrong_arguments_are_named(changes: dict[str, Any]) -> None:
     assert guarded(lambda: run_identify(asked(**changes))) == BAD_INPUT
+
+
+@pytest.mark.requirement("ROB-31")
+def test_stops_that_were_measured_must_be_counted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, table = cell(tmp_path), tmp_path / "stops.yaml"
+    row = StopRow(joint=1, speed_percent=33, extension_percent=33, load=0.0, speed=1.0, extension=0.5, stops=10,
+                  time=0.2, angle=0.1)  # fmt: skip
+    monkeypatch.setattr(identify, "_measure", lambda *rest: known(load_cell(path), 0.01))
+    monkeypatch.setattr(identify, "measure_stops", lambda *rest: None)
+    before = path.read_bytes()
+    assert run_identify(asked(cell=path, write=True, table=table)) == FAILED
+    assert path.read_bytes() == before and not table.exists(), "half a test writes nothing"
+    monkeypatch.setattr(identify, "measure_stops", lambda *rest: [row])
+    assert run_identify(asked(cell=path, write=True, table=table)) == OK
+    assert load_table(table).simulation_only
+    found = load_cell(path).config.robot.identified
+    assert found is not None and found.stopping_table_sha256 == table_fingerprint(table)
+    with pytest.raises(SessionError, match="does not name it"):
+        start(path, tmp_path)
+    names = f"\nstopping_table: stops.yaml\nstopping_table_sha256: {found.stopping_table_sha256}\n"
+    figures = tmp_path / "demo_safety.yaml"
+    figures.write_text(figures.read_text(encoding="utf-8") + names, encoding="utf-8")
+    start(path, tmp_path)
