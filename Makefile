@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WEB := cell/pendant/web
+PAGE := cell/pendant/static/index.html
 
 .PHONY: help setup run test live bench lint format system lock clean
 
@@ -15,7 +17,7 @@ help:
 	@echo "make setup   .venv with the locked packages, system libraries where permitted"
 	@echo "make lock    resolve the dependencies of pyproject.toml anew into requirements.lock"
 
-setup: system $(STAMP)
+setup: system $(STAMP) $(PAGE)
 
 system:
 	@sh scripts/system_libraries.sh
@@ -33,6 +35,15 @@ $(STAMP): requirements.lock requirements-uv.txt pyproject.toml
 	$(BIN)/python -m cell.warmup >/dev/null
 	touch $@
 
+# The pendant's page: built from its sources with the Node.js that the environment brings, served from this machine alone.
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json $(STAMP)
+	cd $(WEB) && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
+	touch $@
+
+$(PAGE): $(WEB)/node_modules/.package-lock.json $(shell find $(WEB)/src $(WEB)/public $(WEB)/index.html $(WEB)/*.ts -type f 2>/dev/null)
+	cd $(WEB) && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build
+	touch $@
+
 run: setup
 	$(BIN)/cell run recipes/library/kitting.yaml --lockstep --seed 1
 
@@ -45,11 +56,12 @@ live: setup
 bench: setup
 	$(BIN)/python -m pytest -q -s -p no:cacheprovider -o python_files='bench_*.py' tests/benchmarks
 
-lint: $(STAMP)
+lint: $(STAMP) $(PAGE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	cd $(WEB) && PATH="$(CURDIR)/$(BIN):$$PATH" && npm run --silent check && npm test --silent
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -64,4 +76,4 @@ lock:
 		--output-file requirements.lock pyproject.toml requirements-build.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis runs
+	rm -rf $(VENV) $(WEB)/node_modules cell/pendant/static build dist *.egg-info .mypy_cache .ruff_cache .hypothesis runs
