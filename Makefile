@@ -60,6 +60,7 @@ tests: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not live"
 
 live: setup
+	-$(BIN)/python scripts/franka_sim.py  # without a network its tests are skipped
 	$(BIN)/python -m pytest -q -m live tests/integration
 
 bench: setup
