@@ -52,8 +52,8 @@ def warm_up(node: Node) -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when the fork server ends, which ends with the launcher, however that dies:
-    nodes left over would hold the arm's session and the processor."""
+    """Have the kernel end this process when the fork server ends. That the launcher has ended each node sees for itself
+    (`cell.heartbeat.launcher_lives`): the fork server outlives it."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

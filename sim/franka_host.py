@@ -16,8 +16,8 @@ COLLISION = 7
 """Place of `cartesian_reflex` among the vendor's 41 errors."""
 
 
-PRIORITY = 15
-"""Of the simulator among those with real-time scheduling, where the machine permits it: below the driver's process."""
+PRIORITY = 75
+"""Of the simulator among those with real-time scheduling, where the machine permits it: an arm waits for nobody."""
 
 
 class BoundSockets:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from sim import franka_host
@@ -38,24 +37,22 @@ def folder() -> Path:
 class FrankaServer:
     """A simulated FR3 that keeps its own time, with a gripper and nothing to grip; ends with this process."""
 
-    def __init__(self) -> None:
-        """Raises NotInstalled, or OSError if the simulator does not come up."""
+    def __init__(self, address: str = "") -> None:
+        """`address`: a certain one. Raises NotInstalled, or OSError if the simulator does not come up."""
         python = folder() / "bin" / "python"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the process does
-        for address in _addresses():
-            self.address = address
-            # A session of its own: an interrupt at the keyboard is for whoever started it, who then ends it.
-            self._process = subprocess.Popen(
-                [str(python), str(Path(franka_host.__file__).resolve()), address],
-                stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**os.environ, "FR3_MJCF": str(folder() / "fr3.xml")}, cwd=tempfile.gettempdir(),
-            )  # fmt: skip
-            try:
-                self._wait()
-                return
-            except OSError:
-                self.close()
-                raise
+        self.address = address or free_address()
+        # A session of its own: an interrupt at the keyboard is for whoever started it, who then ends it.
+        self._process = subprocess.Popen(
+            [str(python), str(Path(franka_host.__file__).resolve()), self.address],
+            stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "FR3_MJCF": str(folder() / "fr3.xml")}, cwd=tempfile.gettempdir(),
+        )  # fmt: skip
+        try:
+            self._wait()
+        except OSError:
+            self.close()
+            raise
 
     def _wait(self) -> None:
         until = time.monotonic() + PATIENCE
@@ -116,12 +113,11 @@ def listening(address: str) -> set[int]:
     return ports
 
 
-def _addresses() -> Iterator[str]:
-    """Loopback addresses with both ports free, another one for each process that asks."""
+def free_address() -> str:
+    """A loopback address on which both ports are free, another one for each process that asks. Raises OSError."""
     for n in range(200):
         number = os.getpid() + 7919 * n + int(time.monotonic_ns() // 1000) % 7919
         address = f"127.{1 + number // 64516 % 250}.{1 + number // 254 % 254}.{1 + number % 254}"
         if not set(PORTS) & listening(address):
-            yield address
-            return
+            return address
     raise OSError(errno.EADDRINUSE, "no loopback address is free for the simulator")

@@ -124,8 +124,11 @@ class Stream:
         self._clock.take(seq, t)
         return True
 
-    def at(self, t: float) -> tuple[list[float], list[float], list[float]]:
-        """Position, velocity and acceleration of the curve at t, s. At least one setpoint must have come."""
+    def at(self, t: float, pace: float = 1.0) -> tuple[list[float], list[float], list[float]]:
+        """Position, velocity and acceleration of the curve at t, s. At least one setpoint must have come.
+
+        `pace`: so many of our seconds pass in one of those in which the velocity and the acceleration are wanted.
+        """
         period = self._clock.period
         if len(self._points) < 2 or period == 0.0:
             return list(self._points[-1]), [0.0] * JOINTS, [0.0] * JOINTS
@@ -136,7 +139,7 @@ class Stream:
         a, b, c, d = (self._point(i + n) for n in (-1, 0, 1, 2))
         w = (g * g * g / 6.0, (3.0 * f * f * f - 6.0 * f * f + 4.0) / 6.0, 0.0, f * f * f / 6.0)
         w = (w[0], w[1], 1.0 - w[0] - w[1] - w[3], w[3])
-        s, p2 = 0.5 / period, period * period
+        s, p2 = 0.5 * pace / period, (period / pace) ** 2
         dw = (-g * g * s, (3.0 * f * f - 4.0 * f) * s, (-3.0 * f * f + 2.0 * f + 1.0) * s, f * f * s)
         ddw = (g / p2, (3.0 * f - 2.0) / p2, (1.0 - 3.0 * f) / p2, f / p2)
         four = list(zip(a, b, c, d, strict=True))
