@@ -313,6 +313,21 @@ def test_a_measurement_of_another_arm_is_refused(tmp_path: Path, changes: dict[s
 
 
 @pytest.mark.requirement("ROB-31")
+def test_a_simulated_arms_figures_are_none_of_a_real_one(tmp_path: Path) -> None:
+    real = {**FOUND, "driver": "ur"}
+    path = cell(tmp_path, real)
+    simulated = path.read_text(encoding="utf-8").replace("driver: twin\n  model", "driver: ur\n  model", 1)
+    begin, end = simulated.index("world:"), simulated.index("cameras:")
+    physics = "  options:\n    physics"
+    shadow = simulated.replace(f"driver: twin\n{physics}", f"driver: twin_shadow\n{physics}", 1)
+    assert "twin_shadow" in shadow
+    for text in (simulated[:begin] + simulated[end:], shadow):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(FileErrors, match="this one is real"):
+            load_cell(path)
+
+
+@pytest.mark.requirement("ROB-31")
 def test_a_driver_that_is_told_less_than_was_measured_is_refused(tmp_path: Path) -> None:
     late = {**FOUND, "delay": 0.012, "delays": [0.012] * 7}
     load_cell(cell(tmp_path, late, "    drive_delay: 0.012\n"))
