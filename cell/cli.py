@@ -50,6 +50,9 @@ SetOption = Annotated[
 app.add_typer(safety_commands.app, name="safety")
 app.add_typer(pendant_command.app, name="pendant")
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder that receives one folder a run.")]
+ShadowOption = Annotated[
+    bool, typer.Option("--shadow", help="The twin's arm follows the measured joints of the cell's arm.")
+]
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Recipe file, or its name in the cell's library.")
 ]
@@ -102,6 +105,7 @@ def run(
     ] = 600.0,
     runs: RunsOption = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live display.")] = False,
+    shadow: ShadowOption = False,
 ) -> None:
     """Run a recipe. The demo cell is a digital twin; with a real robot only the cell file differs.
 
@@ -137,6 +141,7 @@ def run(
         confirm_clear=confirm_clear,
         time_limit=time_limit,
         quiet=quiet,
+        shadow=shadow,
     )
     raise typer.Exit(run_recipe(options))
 
@@ -153,6 +158,7 @@ def up(
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1)] = 1,
     perception: Annotated[str, typer.Option(metavar="rendered|surface")] = "rendered",
     runs: RunsOption = Path("runs"),
+    shadow: ShadowOption = False,
     port: Annotated[int, typer.Option(metavar="N", min=1024, max=65535, help="Of the pendant, on 127.0.0.1.")] = 8080,
     pendant: Annotated[bool, typer.Option("--pendant/--no-pendant", help="Serve the teach pendant.")] = True,
     data: Annotated[
@@ -179,6 +185,7 @@ def up(
         seed=seed,
         perception="surface" if perception == "surface" else "rendered",
         runs=runs,
+        shadow=shadow,
         pendant_port=port if pendant else None,
         pendant_data=data,
     )
@@ -227,7 +234,7 @@ def replay(
     raise typer.Exit(show_run(folder, picture, events))
 
 
-robots_app = typer.Typer(help="Arms and drivers that are installed; stopping tests.")
+robots_app = typer.Typer(help="Arms and drivers that are installed; stopping tests, identification.")
 app.add_typer(robots_app, name="robots")
 
 
@@ -259,6 +266,46 @@ def stop_test(
     from cell.commands.stoptest import run_stop_test
 
     raise typer.Exit(run_stop_test(cell, joint or [], stops, load, out, as_json))
+
+
+@robots_app.command("identify")
+def identify(
+    cell: CellOption = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead of a cell: this driver, on its test bench if it has one."),
+    ] = None,
+    driver_options: Annotated[str, typer.Option(metavar="JSON", help="robot.options, and model.")] = "{}",
+    driver_config: Annotated[
+        str, typer.Option(metavar="JSON", help="With --driver: other fields of a robot block, such as rate_hz.")
+    ] = "{}",
+    joint: Annotated[list[int] | None, typer.Option("--joint", metavar="N", help="Only this one; repeatable.")] = None,
+    amplitude: Annotated[float, typer.Option(metavar="DEG", min=0.5, max=10.0, help="Of the sweep.")] = 3.0,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", min=1, max=20, help="Trials of each joint; the worst counts.")
+    ] = 2,
+    table: Annotated[
+        Path | None, typer.Option("--stops", metavar="FILE", help="Measure the stopping table as well, into this file.")
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write the result into the cell file.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="A real arm may move: do not ask.")] = False,
+    picture: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the responses here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure how late and how truly the drives follow: step and sweep responses of each joint, THE ARM MOVES.
+
+    Fails if the delay is longer than the driver says or the safety configuration counts on; with --write the cell then
+    does not start until somebody has corrected that.
+
+    Example: cell robots identify --cell cell.yaml --write --png responses.png
+    """
+    from cell.commands.identify import Asked, run_identify
+
+    asked = Asked(
+        cell, driver, driver_options, driver_config, joint or [], amplitude, repeats, table, write, yes, picture,
+        as_json,
+    )  # fmt: skip
+    raise typer.Exit(run_identify(asked))
 
 
 @app.command("ur-sim")
@@ -442,6 +489,7 @@ def _for_people(error: Exception) -> bool:
         ("cell.pendant.accounts", "AccountError"),
         ("cell.recorder", "RecordError"),
         ("robots.contract", "DriverError"),
+        ("sim.franka_server", "NotInstalled"),
         ("perception.contract", "CameraError"),
         ("perception.cameras.files", "RecordingError"),
     )

@@ -26,6 +26,10 @@ from robots.urdf import UrdfError
 from robots.workcell import Name, Strict, Workcell
 
 SCENARIO_NONE = "none"
+SHADOW_WORLD = "twin_shadow"
+"""The world that only follows an arm, which may be a real one."""
+SIMULATED = ("null", "twin")
+"""Drivers that move nothing real."""
 
 
 class WorldConfig(Strict):
@@ -62,6 +66,12 @@ class LoadedCell:
     path: Path
     config: CellConfig
     text: str
+
+    @property
+    def simulated(self) -> bool:
+        """The cell's arm is that of a simulated world."""
+        world = self.config.world
+        return world is not None and world.driver != SHADOW_WORLD
 
     @property
     def safety_path(self) -> Path:
@@ -194,6 +204,8 @@ def _drivers(config: CellConfig, document: Document) -> Iterator[FileError]:
     wanted: list[tuple[tuple[str | int, ...], str, str]] = [
         (("robot", "driver"), config.robot.driver, "cell.robot_drivers")
     ]
+    if config.robot.gripper is not None:
+        wanted.append((("robot", "gripper", "driver"), config.robot.gripper.driver, "cell.gripper_drivers"))
     wanted += [(("cameras", i, "driver"), c.driver, "cell.cameras") for i, c in enumerate(config.cameras)]
     if config.world is not None:
         wanted.append((("world", "driver"), config.world.driver, "cell.worlds"))
@@ -215,3 +227,32 @@ def _robot(config: CellConfig, document: Document) -> Iterator[FileError]:
         yield document.error(("robot", "home_deg"), f"{len(home)} values, {model.name} has {model.dof} joints")
     elif home and not model.in_limits(home):
         yield document.error(("robot", "home_deg"), "outside the joint ranges of the arm")
+    yield from _identified(config, model, document)
+
+
+def _identified(config: CellConfig, model: RobotModel, document: Document) -> Iterator[FileError]:
+    """What was measured must be of this arm, and no worse than the driver is told."""
+    robot, found = config.robot, config.robot.identified
+    if found is None:
+        return
+    at, again = ("robot", "identified"), "Measure it again: cell robots identify --write"
+    for name, measured, here in (
+        ("driver", found.driver, robot.driver),
+        ("model", found.model, model.name),
+        ("tool", found.tool, model.tool_name),
+    ):
+        if measured != here:
+            yield document.error((*at, name), f"was measured with {measured}, this cell has {here}", remedy=again)
+    if len(found.delays) != model.dof:
+        yield document.error(
+            (*at, "delays"), f"{len(found.delays)} values, {model.name} has {model.dof} joints", remedy=again
+        )
+    real = config.world is None or config.world.driver == SHADOW_WORLD
+    if found.simulation_only and real and robot.driver not in SIMULATED:
+        yield document.error(
+            (*at, "simulation_only"), "was measured on a simulated arm, this one is real", remedy=again
+        )
+    told = robot.options.get("drive_delay")
+    if isinstance(told, int | float) and told < found.delay:
+        text = f"drive_delay is {told} s, but {found.delay} s were measured"
+        yield document.error(("robot", "options", "drive_delay"), text, remedy="Raise it to at least that")

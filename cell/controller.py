@@ -57,7 +57,7 @@ from perception.contract import (
 from recipes.contract import CellView
 from recipes.expand import load_recipe
 from robots.client import RobotClient
-from robots.contract import ARM, ClearFault, SetOverride
+from robots.contract import ARM, TOPIC_MIRROR, ClearFault, MirrorStatus, SetOverride
 from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 from safety.contract import SafetyStatus
 
@@ -78,6 +78,7 @@ class ControllerNode:
         watched: nodes whose heartbeat must not fall silent.
         period: time between two steps, s.
         skeletons: somebody publishes them; their absence is told, and changes nothing else.
+        shadow: a twin follows the arm, and says how well.
         loader: analyses recipes that people load; None: none can be loaded.
     """
 
@@ -94,6 +95,7 @@ class ControllerNode:
         watched: Sequence[str] = (),
         period: float = 0.02,
         skeletons: bool = False,
+        shadow: bool = False,
         loader: Loader | None = None,
     ) -> None:
         self.period = period
@@ -105,6 +107,8 @@ class ControllerNode:
         self._ledger = ports.subscriber(TOPIC_LEDGER, LedgerStatus)
         self._skeletons = ports.subscriber(TOPIC_SKELETONS, Skeletons) if skeletons else None
         self.unit.seen.skeletons_due = skeletons
+        self._mirror = ports.subscriber(TOPIC_MIRROR, MirrorStatus) if shadow else None
+        self.unit.seen.mirror_due = shadow
         self._heartbeats = {node: ports.subscriber(f"heartbeat.{node}", Heartbeat) for node in watched}
         self.unit.seen.heartbeats = dict.fromkeys(watched, -1e9)
         self._jog = ports.subscriber(TOPIC_JOG, JogWish)
@@ -153,6 +157,9 @@ class ControllerNode:
         skeletons = self._skeletons.take() if self._skeletons is not None else None
         if skeletons is not None:
             seen.skeletons, seen.skeletons_at = skeletons.body, now
+        mirror = self._mirror.take() if self._mirror is not None else None
+        if mirror is not None:
+            seen.mirror, seen.mirror_at = mirror.body, now
         for node, inbox in self._heartbeats.items():
             # A node that reports a fault is alive; its fault has an alarm of its own.
             if inbox.take() is not None:
@@ -373,9 +380,9 @@ def build_controller(session: Session, ports: Ports, loader: Loader | None = Non
     own = "controller" if file.mode == "lockstep" else secrets.token_hex(8)
     watched = [name for name in session.node_names if name not in (NODE, "recorder", SKELETONS)]
     issuers = session.cell.config.robot.leases.issuers
-    skeletons = session.skeletons
+    skeletons, shadow = session.skeletons, session.shadow
     if loader is None and file.mode == "lockstep":
         loader = DirectLoader(session.cell, view)
     return ControllerNode(
-        ports, view, own, frozen, issuers=issuers, watched=watched, skeletons=skeletons, loader=loader
+        ports, view, own, frozen, issuers=issuers, watched=watched, skeletons=skeletons, shadow=shadow, loader=loader
     )

@@ -28,7 +28,10 @@ from perception.core import CameraFusion, PointFusion
 from perception.node import CameraNode, PerceptionNode, PointPerceptionNode
 from perception.skeletonnode import SkeletonNode
 from perception.skeletons import SkeletonCore
+from robots.config import RobotConfig
+from robots.contract import Driver
 from robots.description import load_description
+from robots.drivers.combined import ArmWithGripper
 from robots.leases import LeaseRules
 from robots.model import RobotModel
 from robots.rates import RateLimits
@@ -243,13 +246,22 @@ def _second(session: Session, ports: Ports, boot: int) -> Node:
     return SecondNode(ports, core, monitor, model, session.key, session.safety.reaction.monitor_period)
 
 
+def driver_of(robot: RobotConfig, model: RobotModel, ports: Ports) -> Driver:
+    """The driver of a cell file's robot block, with the gripper of another make where it names one."""
+    driver: Driver = entry_point("cell.robot_drivers", robot.driver)(dict(robot.options), model.dof, ports)
+    if robot.gripper is None:
+        return driver
+    gripper = entry_point("cell.gripper_drivers", robot.gripper.driver)(dict(robot.gripper.options), ports)
+    return ArmWithGripper(driver, gripper)
+
+
 def _arm(session: Session, ports: Ports) -> Node:
     from robots.node import RobotNode
 
     robot = session.cell.config.robot
     robot = robot.model_copy(update={"keep_out": [*robot.keep_out, *keep_out_boxes(session.safety.zones)]})
     model = model_of(session)
-    driver = entry_point("cell.robot_drivers", robot.driver)(dict(robot.options), model.dof, ports)
+    driver = driver_of(robot, model, ports)
     declared = driver.info.drive_delay
     if declared > session.safety.reaction.drive_delay + 1e-9:
         from cell.session import SessionError
@@ -257,6 +269,13 @@ def _arm(session: Session, ports: Ports) -> Node:
         raise SessionError(
             f"the driver {robot.driver} needs up to {declared} s from command to motion, {session.cell.safety_path} "
             f"allows {session.safety.reaction.drive_delay} s: raise reaction.drive_delay"
+        )
+    if robot.identified is not None and robot.identified.delay > declared + 1e-9:
+        from cell.session import SessionError
+
+        raise SessionError(
+            f"the driver {robot.driver} promises {declared} s from command to motion, {robot.identified.delay} s were "
+            "measured: raise robot.options.drive_delay"
         )
     rules = LeaseRules(
         issuers=tuple(robot.leases.issuers),

@@ -45,6 +45,8 @@ class RunOptions:
     time_limit: float = 600.0
     """Simulated (lock-step) or real seconds after which the run is given up, s."""
     quiet: bool = False
+    shadow: bool = False
+    """The twin's arm follows the measured joints of the cell's arm."""
     pendant_port: int | None = None
     """`cell up`: TCP port of the pendant on 127.0.0.1; None: no pendant."""
     pendant_data: Path | None = None

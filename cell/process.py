@@ -35,6 +35,7 @@ def preload(session: Session) -> list[str]:
     config = session.cell.config
     wanted = {
         "cell.robot_drivers": {config.robot.driver},
+        "cell.gripper_drivers": {config.robot.gripper.driver} if config.robot.gripper is not None else set(),
         "cell.worlds": {config.world.driver} if config.world is not None else set(),
         "cell.cameras": {camera.driver for camera in config.cameras},
         "cell.point_sources": {config.world.driver} if config.world is not None else set(),
@@ -51,8 +52,8 @@ def warm_up(node: Node) -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when the fork server ends, which ends with the launcher, however that dies:
-    nodes left over would hold the arm's session and the processor."""
+    """Have the kernel end this process when the fork server ends. That the launcher has ended each node sees for itself
+    (`cell.heartbeat.launcher_lives`): the fork server outlives it."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from cell.bus.zeromq import Addresses
-from cell.config import LoadedCell, beside, load_cell
+from cell.config import SHADOW_WORLD, LoadedCell, WorldConfig, beside, load_cell
 from cell.options import RunOptions
 from safety.acceptance import AcceptanceError, acceptance_faults, load_trusted, trust_path
 from safety.config import SafetyConfig, fingerprint, load_safety
@@ -29,6 +29,8 @@ RUN_PREFIX = "cell-"
 """Begins the names of folders that live runs make for sockets and frames."""
 NO_ARM = "null"
 """The driver that moves nothing."""
+SHADOW = SHADOW_WORLD
+"""The world whose arm follows another."""
 
 
 class SessionError(Exception):
@@ -64,6 +66,8 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["lockstep", "live"]
     bus: str
     """Folder of the sockets. Short and apart from the run's folder: the path of a socket has at most 107 characters."""
+    shadow: bool = False
+    """The world's arm follows the measured joints."""
     attended: bool = False
     """Somebody tells the world when the run starts: its people wait for that."""
     pendant: PendantFile | None = None
@@ -101,6 +105,12 @@ class Session:
     def skeletons(self) -> bool:
         """Are people looked for in the cameras' colours?"""
         return self.cell.config.people.skeletons and self.file.perception == "rendered"
+
+    @property
+    def shadow(self) -> bool:
+        """Is there a world whose arm follows the cell's?"""
+        world = self.cell.config.world
+        return world is not None and world.driver == SHADOW
 
     @property
     def node_names(self) -> tuple[str, ...]:
@@ -158,6 +168,8 @@ def new_session(
 ) -> Session:
     """Read and check all files and deal out the session's key. Raises FileErrors, SessionError."""
     cell = load_cell(options.cell)
+    if options.shadow:
+        cell = with_shadow(cell)
     safety = read_safety(cell)
     _check_delays(cell, safety)
     file = SessionFile(
@@ -173,12 +185,25 @@ def new_session(
         fingerprint=session_fingerprint(cell, safety),
         mode=options.mode,
         bus=tempfile.mkdtemp(prefix=RUN_PREFIX) if options.mode == "live" else "",
+        shadow=options.shadow,
         attended=attended,
         pendant=pendant,
     )
     session = Session(file, cell, safety)
     _check_acceptance(session)
     return session
+
+
+def with_shadow(cell: LoadedCell) -> LoadedCell:
+    """The cell with a twin that follows its arm. Raises SessionError if the arm is the twin's own."""
+    config = cell.config
+    if config.world is not None and config.world.driver == config.robot.driver:
+        raise SessionError(
+            f"{cell.path}: the arm of this cell is the twin's own (robot.driver: {config.robot.driver}): there is no "
+            "other arm for a shadow to follow. Leave --shadow out"
+        )
+    world = WorldConfig(driver=SHADOW, options=dict(config.world.options) if config.world is not None else {})
+    return replace(cell, config=config.model_copy(update={"world": world}))
 
 
 def _check_acceptance(session: Session) -> None:
@@ -207,10 +232,30 @@ def _check_delays(cell: LoadedCell, safety: SafetyConfig) -> None:
             f"{cell.path}: perception.smallest_object is {cell.config.perception.smallest_object} m, but C is computed "
             f"for {safety.detection_capability_mm:g} mm: lower it or raise detection_capability_mm"
         )
+    _check_identified(cell, safety)
     if cell.config.robot.leases.validity < safety.reaction.lease_validity:
         raise SessionError(
             f"{cell.path}: robot.leases.validity is shorter than the lease validity of the safety configuration "
             f"({safety.reaction.lease_validity:.3f} s): every lease would be refused"
+        )
+
+
+def _check_identified(cell: LoadedCell, safety: SafetyConfig) -> None:
+    """The monitor must count on no less than what was measured of the drives."""
+    found = cell.config.robot.identified
+    if found is None:
+        return
+    allowed = safety.reaction.drive_delay
+    if found.delay > allowed + 1e-9:
+        raise SessionError(
+            f"{cell.path}: robot.identified: the drives were measured to be up to {found.delay} s late, "
+            f"{cell.safety_path} counts on {allowed} s: raise reaction.drive_delay to at least that"
+        )
+    if found.stopping_table_sha256 is not None and found.stopping_table_sha256 != safety.stopping_table_sha256:
+        raise SessionError(
+            f"{cell.path}: robot.identified: a stopping table was measured (SHA-256 {found.stopping_table_sha256}), "
+            f"but {cell.safety_path} does not name it: its stops would not be counted on. Set stopping_table and "
+            "stopping_table_sha256"
         )
 
 
@@ -228,6 +273,8 @@ def load_session(path: Path) -> Session:
     """Read session.json and the files it names. Raises SessionError if they have changed since the launch."""
     file = msgspec.json.decode(path.read_bytes(), type=SessionFile)
     cell = load_cell(Path(file.cell))
+    if file.shadow:
+        cell = with_shadow(cell)
     safety = read_safety(cell)
     if session_fingerprint(cell, safety) != file.fingerprint:
         raise SessionError(f"{file.cell} or its safety file changed since the launch: start the cell again")

@@ -28,6 +28,7 @@ from recipes.parts import Parts, PartsError
 from recipes.skills.move_to import held_geometry
 from recipes.travel import Load, to_joints
 from robots.contract import RobotState
+from robots.manual import mode_refusal
 
 AT_HOME = 0.01
 """The arm counts as at its rest pose when every joint is this near, rad."""
@@ -164,6 +165,9 @@ class Unit:
     def set_mode(self, mode: Literal["automatic", "manual"], person: str, now: float) -> None:
         """Automatic or manual. Raises Refused."""
         self.check_resting("the mode is changed")
+        refused = mode_refusal(mode, self.arm.state)
+        if refused:
+            raise Refused(refused)
         self.manual.cancel("the mode is changed", now)
         self.mode = mode
         self.arm.set_mode(mode, now)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from cell.contract import LedgerStatus
 from perception.contract import MOVED, Observation, Skeletons
-from robots.contract import RobotState
+from robots.contract import MirrorStatus, RobotState
 from safety.contract import SafetyStatus
 
 STATE_TIMEOUT = 0.25
@@ -21,6 +21,7 @@ HEARTBEAT_TIMEOUT = 1.0
 LEDGER_TIMEOUT = 2.0
 SKELETON_TIMEOUT = 2.0
 """Skeletons take what time others leave; nobody waits for them, s."""
+MIRROR_TIMEOUT = 1.0
 UNHEALTHY_TIME = 0.2
 """So long may an observation be unhealthy before it is an alarm (the arm stands at once in any case), s."""
 GRACE = 10.0
@@ -47,6 +48,10 @@ class Seen:
     skeletons: Skeletons | None = None
     skeletons_at: float = -1e9
     skeletons_due: bool = False
+    mirror: MirrorStatus | None = None
+    mirror_at: float = -1e9
+    mirror_due: bool = False
+    """There is a twin that follows the arm."""
     heartbeats: dict[str, float] = field(default_factory=dict)
     """Watched node -> time of its last sign of life."""
     status_restarted: bool = False
@@ -101,6 +106,11 @@ def conditions(seen: Seen, now: float) -> Iterator[tuple[str, bool, str]]:
         lost = seen.skeletons is not None and not seen.skeletons.ok
         reason = seen.skeletons.reason if seen.skeletons is not None else ""
         yield "skeletons_lost", gone or lost, "their node is silent" if gone else reason
+    if seen.mirror_due:
+        gone = silent(seen.mirror_at, MIRROR_TIMEOUT)
+        differs = seen.mirror is not None and not seen.mirror.ok
+        reason = seen.mirror.reason if seen.mirror is not None else ""
+        yield "twin_deviates", gone or differs, "the twin is silent" if gone else reason
     if seen.ledger is not None:
         gone = silent(seen.ledger_at, LEDGER_TIMEOUT)
         yield "ledger_failed", gone or not seen.ledger.ok, "the ledger is silent" if gone else seen.ledger.reason

@@ -68,6 +68,47 @@ class LeaseConfig(Strict):
     """A gap up to this long brakes, resumes and is counted; a longer one latches, s."""
 
 
+class GripperConfig(Strict):
+    """A gripper with a controller of its own, apart from the arm's."""
+
+    driver: Name
+    """Entry point of `cell.gripper_drivers`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Passed to the gripper's driver."""
+
+
+Lag = Annotated[float, Field(ge=-0.05, le=0.5, allow_inf_nan=False)]
+
+
+class Identified(Strict):
+    """What `cell robots identify` measured of this arm; written by it, and held against every other figure."""
+
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    driver: Name
+    model: Name
+    tool: Name
+    simulation_only: bool
+    """Measured on a simulated arm."""
+    amplitude_deg: Annotated[float, Field(gt=0.0, le=20.0)]
+    delay: Annotated[float, Field(ge=0.0, le=0.5, allow_inf_nan=False)]
+    """Longest delay of any joint from command to motion, s: the cell starts only if driver and safety configuration
+    count on no less."""
+    delays: Annotated[list[Lag], Field(min_length=1, max_length=12)]
+    """The same for each joint, s."""
+    following: Annotated[list[Lag], Field(min_length=1, max_length=12)]
+    """rad behind the command per rad/s, each joint, s."""
+    stopping_table_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Of the stopping table that was measured with it: the safety configuration must name that one."""
+
+    @model_validator(mode="after")
+    def _largest(self) -> Identified:
+        if len(self.delays) != len(self.following):
+            raise ValueError("delays and following have a value for each joint")
+        if max(self.delays) > self.delay + 1e-9:
+            raise ValueError(f"delay {self.delay} is less than that of a joint, {max(self.delays)}")
+        return self
+
+
 class RobotConfig(Strict):
     """One arm of the cell."""
 
@@ -80,6 +121,8 @@ class RobotConfig(Strict):
     """Joint positions of the resting pose; empty: the model's own."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Passed to the driver."""
+    gripper: GripperConfig | None = None
+    """Left out: the arm's driver has the gripper, if there is one."""
     keep_out: list[KeepOut] = Field(default_factory=list)
     manual_speed: Annotated[float, Field(gt=0.0, le=0.25)] = 0.25
     """Limit at TCP and elbow in manual mode (ISO 10218-1), m/s."""
@@ -97,6 +140,8 @@ class RobotConfig(Strict):
     """An arm still moving this long after it was told to stand does not obey, s."""
     rate_limits: RateConfig = RateConfig()
     leases: LeaseConfig = LeaseConfig()
+    identified: Identified | None = None
+    """Left out: the drives' delay rests on the driver's word."""
 
     @property
     def period(self) -> float:

@@ -201,6 +201,10 @@ class RobotState(msgspec.Struct, frozen=True):
     """Age of the oldest exposure the permission to move rests on at this tick, s; -1: the arm is not moving on one."""
     tick: float = 0.0
     """Time since the tick before, s."""
+    mode_switch: Literal["automatic", "manual"] | None = None
+    """Where the vendor's mode switch stands; None: it cannot tell."""
+    manual_missing: str = ""
+    """What a person at the arm has to do before it can be moved by hand, mode switch or enabling device; or empty."""
 
 
 class AcceptedMotion(msgspec.Struct, frozen=True):
@@ -291,6 +295,10 @@ class DriverInfo(msgspec.Struct, frozen=True):
     """States of the vendor's own safety controller that are shown here and cleared only there."""
     manual_devices: bool = False
     """Mode switch and three-position enabling device are read from the vendor's controller."""
+    simulated: bool = False
+    """Nothing real moves: manual work may do without a mode switch. A real arm without `manual_devices` allows none."""
+    notices: tuple[str, ...] = ()
+    """What people should know about how this driver is set up; told once when the drives are ready."""
 
 
 class DriverState(msgspec.Struct, frozen=True):
@@ -312,9 +320,11 @@ class DriverState(msgspec.Struct, frozen=True):
     fault: str = ""
     """The vendor's own fault, or empty."""
     enabling_device: bool = False
-    """Three-position enabling device held in its middle position."""
+    """Three-position enabling device held in its middle position: neither released nor gripped through."""
     tool: str | None = None
     """Name of the tool the vendor's controller is set up for, empty for none; None: it cannot tell."""
+    mode_switch: Literal["automatic", "manual"] | None = None
+    """Where the vendor's mode switch stands; None: it cannot tell."""
 
 
 class Setpoint(msgspec.Struct, frozen=True):
@@ -327,7 +337,11 @@ class Setpoint(msgspec.Struct, frozen=True):
 
 
 class Driver(Protocol):
-    """A robot make behind the node. All methods return at once; none raises anything but `DriverError`."""
+    """A robot make behind the node. All methods return at once; none raises anything but `DriverError`.
+
+    A driver that counts what it does may have a property `account`, a dict of numbers since it connected; the node puts
+    it into the ledger every ten seconds, as the event `robot.drives`.
+    """
 
     info: DriverInfo
 
@@ -362,3 +376,64 @@ class DriverFactory(Protocol):
     """Entry point `cell.robot_drivers`: called with the cell file's `robot.options`, the dof and the node's ports."""
 
     def __call__(self, options: dict[str, Any], dof: int, ports: Any) -> Driver: ...
+
+
+class GripperState(msgspec.Struct, frozen=True):
+    """Newest measurement of a gripper that has a controller of its own."""
+
+    t: float
+    """When it was measured, shared monotonic clock, s."""
+    width: float
+    """Distance between the fingers, m."""
+    holding: bool
+    """Fingers press on something."""
+    fault: str = ""
+    """The maker's own fault, or empty."""
+
+
+class GripperDriver(Protocol):
+    """A gripper apart from the arm. All methods return at once; none raises anything but `DriverError`."""
+
+    name: str
+
+    def connect(self, now: float) -> None:
+        """Idempotent. Raises DriverError whose `parts` name everything that is missing."""
+        ...
+
+    def state(self, now: float) -> GripperState | None:
+        """Return the newest measurement, or None if there never was one."""
+        ...
+
+    def grip(self, width: float, force: float) -> None:
+        """Go to `width`, m, pressing with at most `force`, N. Silence afterwards lets go of nothing."""
+        ...
+
+    def recover(self, person: str, now: float) -> None:
+        """Clear the maker's fault on a person's request."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class GripperFactory(Protocol):
+    """Entry point `cell.gripper_drivers`: called with the cell file's `robot.gripper.options` and the node's ports."""
+
+    def __call__(self, options: dict[str, Any], ports: Any) -> GripperDriver: ...
+
+
+# ---------------------------------------------------------------- a twin that follows a real arm
+
+TOPIC_MIRROR = "twin.mirror"
+
+
+class MirrorStatus(msgspec.Struct, frozen=True):
+    """How well a simulated arm follows the real one's measured joints; published at least every 0.1 s."""
+
+    t: float
+    ok: bool
+    reason: str
+    """Why not, for people; empty if ok."""
+    deviation: float
+    """Largest |q of the twin - q measured|, rad; -1 if the two cannot be compared."""
+    age: float
+    """Of the newest measured joints, s."""

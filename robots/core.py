@@ -31,6 +31,7 @@ from robots.gripping import Gripper
 from robots.guards import KeepOutRegions, manual_rates
 from robots.jogging import Jogger
 from robots.leases import LeaseRules
+from robots.manual import automatic_missing, manual_missing
 from robots.model import RobotModel
 from robots.motion import Motion
 from robots.pace import Pace
@@ -106,6 +107,7 @@ class RobotCore:
         if slow:
             self.latch("node_slow", slow, out)
         self._take_driver(now, inputs, out)
+        self._take_devices(out)
         self._take_leases(now, inputs, out)
         if self.sessions.silent(now):
             self.jogger.forget()
@@ -158,7 +160,8 @@ class RobotCore:
             self.latch(finding.code, finding.detail, out)
         if self.q is None and self.watch.fresh:
             self.q = self.watch.q.copy()
-            out.events.append(("robot.ready", {"driver": self.info.name, "q": self.q.tolist()}))
+            said = {"notices": list(self.info.notices)} if self.info.notices else {}
+            out.events.append(("robot.ready", {"driver": self.info.name, "q": self.q.tolist(), **said}))
         if self.q is not None:
             for finding in self.watch.compare(now, self.q, self.dq, not self.drives_off):
                 self.latch(finding.code, finding.detail, out)
@@ -176,10 +179,34 @@ class RobotCore:
                 if why:
                     out.events.append(("robot.lease_refused", {"issuer": issuer, "reason": why, "seq": lease.seq}))
 
+    @property
+    def manual_missing(self) -> str:
+        """What is missing for manual motion now; empty: nothing."""
+        return manual_missing(self.info, self.watch.state, self.config.enabling_device)
+
+    @property
+    def forbidden(self) -> str:
+        """Why mode switch and enabling device forbid motion in the present mode; empty: they permit it."""
+        return self.manual_missing if self.mode == "manual" else automatic_missing(self.info, self.watch.state)
+
+    def _take_devices(self, out: Outputs) -> None:
+        """End what the vendor's devices no longer permit: a motion is held, and goes on only after a new command."""
+        why = self.forbidden
+        if not why:
+            return
+        moving = self.jogger.moving or (self.follower is not None and not self.hold)
+        if moving and not self.hold:
+            out.events.append(("robot.manual_ended", {"mode": self.mode, "reason": why}))
+        self.jogger.forget()
+        if self.follower is not None:
+            self.hold = self.hold or why
+
     def _take_jog(self, now: float, jog: Jog, out: Outputs) -> None:
         why = ""
         if self.mode != "manual":
             why = "jogging needs manual mode"
+        elif self.forbidden:
+            why = self.forbidden
         elif self.follower is not None:
             why = "a motion is accepted: cancel it before jogging"
         elif self.faults:
@@ -218,6 +245,8 @@ class RobotCore:
             return 0.0, "startup", "no state from the drives yet"
         if self.drop is not None:
             return 0.0, "cancel", self.drop.reason
+        if self.forbidden:
+            return 0.0, "enabling_device" if self.mode == "manual" else "mode_switch", self.forbidden
         if self.hold:
             return 0.0, "hold", self.hold
         best = (self.override, "override", "" if self.override >= 1.0 else f"override {self.override:.0%}")
@@ -228,9 +257,6 @@ class RobotCore:
         return best
 
     def _manual_limit(self, best: tuple[float, str, str], follower: Follower | None) -> tuple[float, str, str]:
-        state = self.watch.state
-        if self.config.enabling_device and not (state is not None and state.enabling_device):
-            return 0.0, "enabling_device", "hold the enabling device in its middle position"
         if follower is not None:
             k = min(int(follower.progress / follower.motion.step), len(self._manual) - 1)
             slow = float(min(self._manual[k], self._manual[min(k + 1, len(self._manual) - 1)]))
@@ -356,6 +382,8 @@ class RobotCore:
             session=self.sessions.holder,
             data_age=self.leases.data_age(now) if follower is not None and follower.rate > 0.0 else -1.0,
             tick=self.pace.gap,
+            mode_switch=state.mode_switch,
+            manual_missing=self.manual_missing,
         )
 
     def grip(self, request: Grip, ticket: Ticket, now: float, out: Outputs) -> None:

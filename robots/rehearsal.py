@@ -6,7 +6,7 @@ longer than the drives wait for a setpoint.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Rehearsal:
         self._model, self._rules = model, rules
         self._now, self._tick = 1.0, 0
         self._q, self._dq = model.home.tolist(), [0.0] * model.dof
+        self._switch: Literal["automatic", "manual"] = "automatic"
 
     def run(self) -> int:
         """Start a motion, brake it, clear, jog in manual mode; return how many ticks found the arm moving."""
@@ -41,6 +42,7 @@ class Rehearsal:
         moving += self._ticks(12, motion.to_move(), motion_id=_SESSION)
         moving += self._ticks(25, Stop(2, _SESSION), motion_id=_SESSION)
         self._ticks(2, ClearFault(_SESSION))
+        self._switch = "manual"
         self._ticks(2, SetMode("manual"))
         return moving + self._ticks(4, jog=True)
 
@@ -58,7 +60,9 @@ class Rehearsal:
         self._now += self._core.dt
         n, now = self._tick, self._now
         still = [0.0] * self._model.dof
-        drives = DriverState(n, now, self._q, self._dq, still, 0.04, False, {}, {}, False, False, "", True)
+        drives = DriverState(
+            n, now, self._q, self._dq, still, 0.04, False, {}, {}, False, False, "", True, None, self._switch
+        )
         leases = [
             (issuer, sign_lease(self._lease(issuer, motion_id), self._rules.key)) for issuer in self._rules.issuers
         ]

@@ -19,6 +19,7 @@ from robots.contract import (
     SetOverride,
     Stop,
 )
+from robots.manual import automatic_missing, switch_missing
 from robots.motion import Motion, MotionError
 from robots.tick import Outputs, Ticket
 
@@ -78,6 +79,8 @@ def _capabilities(core: RobotCore) -> dict[str, Any]:
         "q_upper": model.q_upper.tolist(),
         "v_max": model.v_max.tolist(),
         "gripper_max": model.gripper_max if core.info.gripper else 0.0,
+        "manual_devices": core.info.manual_devices,
+        "simulated": core.info.simulated,
         "inputs": list(core.info.inputs),
         "outputs": list(core.info.outputs),
         "rate_limits": list(core.limits),
@@ -103,12 +106,22 @@ def _refusal(core: RobotCore, now: float, body: Any) -> str | Motion:
             return f"override must lie in [0, 1], got {body.value}"
         if body.value > 0.0 and core.faults:
             return f"fault {core.faults.first[0]} is latched: clear it first"
+        if body.value > 0.0 and core.hold and core.forbidden:
+            return core.forbidden
         return ""
     if isinstance(body, SetMode):
-        return "" if core.standing and core.follower is None else "the mode changes only at standstill without a motion"
+        return _refuse_mode(core, body)
     if isinstance(body, ClearFault):
         return _refuse_clear(core, now, body)
     return ""
+
+
+def _refuse_mode(core: RobotCore, request: SetMode) -> str:
+    """The mode follows the vendor's switch, and changes only while nothing moves."""
+    if not core.standing or core.follower is not None:
+        return "the mode changes only at standstill without a motion"
+    state = core.watch.state
+    return switch_missing(core.info, state) if request.mode == "manual" else automatic_missing(core.info, state)
 
 
 def _not_ready(core: RobotCore) -> str:
@@ -127,6 +140,8 @@ def _refuse_move(core: RobotCore, move: Move) -> str | Motion:
     if why:
         return why
     assert core.q is not None
+    if core.forbidden:
+        return core.forbidden
     if core.follower is not None:
         return f"motion {core.follower.motion.motion_id} is under way: wait for its end or cancel it"
     if core.jogger.moving:

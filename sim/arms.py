@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import math
 import os
 import re
 from pathlib import Path
@@ -119,9 +118,9 @@ def _with_gripper(source: Path, flange: str, flange_z: float = 0.0) -> Path:
 
 
 def arm_spec(model: str) -> ArmSpec:
-    """Return the twin's description of `panda`, `iiwa14` or `ur5e`. Raises ValueError for another name and
-    FileNotFoundError when the package with its meshes is missing."""
-    if model == "panda":
+    """Return the twin's description of `panda`, `fr3` (drawn as a Panda), `iiwa14` or `ur5e`. Raises ValueError for
+    another name and FileNotFoundError when the package with its meshes is missing."""
+    if model in ("panda", "fr3"):
         return ArmSpec(
             model,
             package_dir("pybullet_data") / "franka_panda" / "panda.urdf",
@@ -164,6 +163,5 @@ def arm_spec(model: str) -> ArmSpec:
             ("finger_left_joint", "finger_right_joint"),
             _STROKE,
             (0.0, -90.0, 100.0, -100.0, -90.0, 0.0),
-            math.pi,
         )
-    raise ValueError(f"the twin has no arm {model!r}; it has panda, iiwa14, ur5e")
+    raise ValueError(f"the twin has no arm {model!r}; it has panda, fr3, iiwa14, ur5e")

@@ -92,7 +92,8 @@ class RefereeReport(msgspec.Struct, frozen=True):
 
 
 class TwinInput(msgspec.Struct, frozen=True, tag="twin_input"):
-    """Set a simulated input: `emergency_stop`, `safeguard`, `enabling_device` or a named digital input."""
+    """Set a simulated input: `emergency_stop`, `safeguard`, `enabling_device`, `mode_switch` (on: manual) or a named
+    digital input."""
 
     name: str
     value: bool

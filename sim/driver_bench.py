@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from cell.bus.inprocess import Hub
 from cell.bus.ports import Ports
@@ -15,7 +15,7 @@ from robots.model import RobotModel
 from robots.workcell import Workcell
 from sim.contract import SERVICE
 from sim.egm_robot import EgmRobotEnd
-from sim.robot import TwinDriver
+from sim.robot import MODE_SWITCH, TwinDriver
 from sim.twin import TwinNode
 from sim.ur_sim import UrProcess
 
@@ -57,6 +57,10 @@ class TwinBench:
 
     def lift_fault(self) -> None:
         self._ask("twin_input", "emergency_stop", False)
+
+    def devices(self, switch: Literal["automatic", "manual"], enabling: bool) -> None:
+        self._ask("twin_input", MODE_SWITCH, switch == "manual")
+        self._ask("twin_input", "enabling_device", enabling)
 
     def close(self) -> None:
         self._twin.close()

@@ -148,12 +148,12 @@ class EgmRobotEnd:
         running = self.running and not state.fault
         message.mciState.state = m.EgmMCIState.MCI_RUNNING if running else m.EgmMCIState.MCI_STOPPED
         message.rapidExecState.state = m.EgmRapidCtrlExecState.RAPID_RUNNING
-        known = {"emergency_stop", "safeguard", "enabling_device"}
+        known = {"emergency_stop", "safeguard", "enabling_device", "mode_switch"}
         inputs = [value for name, value in state.inputs.items() if name not in known]
         bits = [sum(v << n for n, v in enumerate(values)) for values in (inputs, state.outputs.values())]
         message.RAPIDfromRobot.dnum.extend(
             [1e3 * state.gripper_width, state.gripper_holding, *bits, state.emergency_stop, state.safeguard,
-             state.enabling_device]
+             state.enabling_device, egm.MODE_SWITCH.index(state.mode_switch)]
         )  # fmt: skip
         self._socket.sendto(message.SerializeToString(), self._to)
 

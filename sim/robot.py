@@ -14,6 +14,13 @@ from sim.config import Strict
 from sim.contract import TOPIC_DRIVE_COMMAND, TOPIC_DRIVE_STATE, DriveCommand, DriveState
 
 INPUTS = ("emergency_stop", "safeguard", "enabling_device")
+MODE_SWITCH = "mode_switch"
+"""A further input: on is manual, off automatic; never set, the arm has no mode switch."""
+
+
+def mode_switch(inputs: dict[str, bool]) -> Literal["automatic", "manual"] | None:
+    """Where the switch stands, by the twin's inputs."""
+    return None if MODE_SWITCH not in inputs else "manual" if inputs[MODE_SWITCH] else "automatic"
 
 
 class TwinDriverOptions(Strict):
@@ -50,6 +57,8 @@ class TwinDriver:
             gripper=True,
             inputs=INPUTS + parsed.inputs,
             outputs=parsed.outputs,
+            manual_devices=True,
+            simulated=True,
         )
         self._commands = ports.publisher(TOPIC_DRIVE_COMMAND, DriveCommand)
         self._states = ports.subscriber(TOPIC_DRIVE_STATE, DriveState)

@@ -34,12 +34,12 @@ from sim.contract import (
     TwinStart,
     TwinTruth,
 )
-from sim.drives import DriveInputs, DriveLimits, SimulatedDrives
+from sim.drives import DriveInputs, DriveLimits, DriveTarget, SimulatedDrives
 from sim.human import people_of
 from sim.judging import DirectJudge, Judge, JudgeApart, Moment
 from sim.linkage import load_linkage
 from sim.referee import NEVER, ArmTruth, PersonTrack, Referee
-from sim.robot import INPUTS
+from sim.robot import INPUTS, mode_switch
 from sim.scenario import load_scenario
 from sim.watch import Watch
 from sim.world import ArmReading, World
@@ -198,6 +198,15 @@ class TwinNode:
         self._t = now if abs(now - self._t) < 1e-6 else self._t
 
     def _physics_step(self) -> None:
+        self.world.step(self._target())
+        self._reading = self.world.reading()
+        self._steps += 1
+        if self.drives.fault != self._fault:
+            self._fault = self.drives.fault
+            self._events.emit("twin.drive_fault", self._t, fault=self._fault)
+
+    def _target(self) -> DriveTarget:
+        """What the joints are to do until the next physics step."""
         command = self._command
         inputs = DriveInputs(
             self._inputs["emergency_stop"],
@@ -205,13 +214,7 @@ class TwinNode:
             command.stop_category if command is not None else -1,
             command.recover_seq if command is not None else 0,
         )
-        target = self.drives.step(self._t, self.world.dt, inputs, self._reading.q)
-        self.world.step(target)
-        self._reading = self.world.reading()
-        self._steps += 1
-        if self.drives.fault != self._fault:
-            self._fault = self.drives.fault
-            self._events.emit("twin.drive_fault", self._t, fault=self._fault)
+        return self.drives.step(self._t, self.world.dt, inputs, self._reading.q)
 
     # ------------------------------------------------------------ from the robot node
 
@@ -255,6 +258,7 @@ class TwinNode:
                     fault=self.drives.fault,
                     enabling_device=self._inputs["enabling_device"],
                     tool="" if "tool_changed" in self._faults else self._tool,
+                    mode_switch=mode_switch(self._inputs),
                 ),
                 self.drives.watchdog_tripped,
             )

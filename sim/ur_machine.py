@@ -271,7 +271,7 @@ class Machine:
 
     @property
     def input_bits(self) -> int:
-        known = {"emergency_stop", "safeguard", "enabling_device"}
+        known = {"emergency_stop", "safeguard", "enabling_device", "mode_switch"}
         inputs = self.state.inputs if self.state is not None else {}
         return sum(int(value) << n for n, (_, value) in enumerate(kv for kv in inputs.items() if kv[0] not in known))
 

@@ -28,6 +28,8 @@ CYCLE = 0.002
 """s."""
 WATCHDOG = 0.5
 """Of the drives behind the controller, s: whether a client is silent is the controller's business."""
+PRIORITY = 58
+"""Above the nodes of a cell but the one before the drives."""
 PATIENCE = 120.0
 """The kernels may have to be compiled first, s."""
 WARM = STARTING + 50
@@ -66,8 +68,9 @@ class UrSimulation:
             raise
 
     def _tcp_pose(self, q: list[float]) -> list[float]:
-        """x, y, z, m, and rotation vector, rad, of the tool in the arm's base."""
-        T = self.model.fk(q)
+        """x, y, z, m, and rotation vector, rad, of the tool in the frame the maker calls base: half a turn about the
+        vertical from the URDF's root."""
+        T = np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.model.fk(q)
         return [*T[:3, 3].tolist(), *rotation_vector(T[:3, :3])]
 
     def step(self, now: float) -> None:
@@ -184,6 +187,9 @@ class UrProcess:
 
 
 def _serve(pipe: Connection, model: str) -> None:
+    # A controller keeps its own time; the nodes of a cell on the same machine must not hold it up.
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     try:
         simulation = _on_free_address(model)
     except (OSError, ValueError) as error:

@@ -143,6 +143,12 @@ class World:
             p.changeDynamics(self.body, index, linearDamping=0.0, angularDamping=0.0, physicsClientId=client)
         self._mask_neighbours()
 
+    def place_arm(self, q: NDArray[np.float64]) -> None:
+        """Put the arm at joint positions `q`, rad, at once and at rest, as nothing real can be moved."""
+        for index, value in zip(self._joints, q.tolist(), strict=True):
+            p.resetJointState(self.body, index, value, physicsClientId=self._client)
+        self._reading = self._measure()
+
     def set_payload(self, mass: float) -> None:
         """Mount a mass (kg) besides the tool on the hand, 0 to take it off."""
         if self._hand_mass is None:

@@ -6,9 +6,13 @@ import datetime
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -19,9 +23,12 @@ from cell.heartbeat import real_time_scheduling
 from cell.process import PRIORITY
 from cell.session import ARM
 from cell.stoptest.measure import Measurement, plan
-from cell.stoptest.rig import Rig, RigError
+from cell.stoptest.rig import Arm, Rig, RigError, cell_arm
 from cell.stoptest.sweeps import NoSweep
-from recipes.clearance import fixtures
+from recipes.clearance import Obstacle, fixtures
+from robots.config import RobotConfig
+from robots.model import RobotModel
+from robots.rates import RateLimits
 from safety.stopping import LEAST_STOPS, PERCENT, StopRow, StopTable, load_table
 
 HEAD = """# Stopping times and ways, measured by `cell robots stop-test`: worst of the stops in each condition (those of
@@ -41,7 +48,7 @@ def run_stop_test(
     chosen = _joints(joints, model.dof)
     if stops < LEAST_STOPS:
         raise BadInput(f"--stops {stops}: at least {LEAST_STOPS} stops a condition")
-    twin = cell.config.world is not None
+    twin = cell.simulated
     table = _empty(cell, twin)
     kept = _kept(out, table, chosen, load)
     if not twin:
@@ -49,17 +56,19 @@ def run_stop_test(
         if not typer.confirm("Go on?", default=False, err=True):
             return FAILED
         real_time_scheduling(PRIORITY[ARM])
-    rows = _measure(cell, chosen, stops, load, twin)
+    robot = cell.config.robot
+    site = Site(lambda: cell_arm(cell, robot.driver, twin), fixtures(cell.config.workcell), cell.home(), True)
+    rows = measure_stops(site, robot.rate_limits.limits, chosen, stops, load)
     if rows is None:
         return FAILED
-    table = table.model_copy(update={"rows": sorted([*kept, *rows], key=_order)})
+    table = filled(table, [*kept, *rows])
     if out is not None:
-        _write(out, table)
+        write_table(out, table)
     if as_json:
         json.dump(table.model_dump(mode="json"), sys.stdout, indent=2)
         print()
     else:
-        _show(rows)
+        show_stops(rows)
     return OK
 
 
@@ -71,7 +80,11 @@ def _joints(given: list[int], dof: int) -> list[int]:
 
 
 def _empty(cell: LoadedCell, twin: bool) -> StopTable:
-    robot, model = cell.config.robot, cell.model()
+    return empty_table(cell.config.robot, cell.model(), twin)
+
+
+def empty_table(robot: RobotConfig, model: RobotModel, twin: bool) -> StopTable:
+    """A table with a single row that says nothing, to be replaced."""
     title = f"{model.name} with {model.tool_name}, {'the twin: SIMULATION ONLY' if twin else robot.driver}"
     blank = StopRow(
         joint=1, speed_percent=33, extension_percent=33, load=0.0, speed=1.0, extension=1.0, stops=LEAST_STOPS,
@@ -97,10 +110,21 @@ def _kept(out: Path | None, table: StopTable, joints: list[int], load: float) ->
     return [row for row in old.rows if not (row.load == load and row.joint - 1 in joints)]
 
 
-def _measure(cell: LoadedCell, joints: list[int], stops: int, load: float, twin: bool) -> list[StopRow] | None:
-    """Rows of the joints; None if the arm did not take part. An interrupted test brings the arm to rest."""
+class Site(NamedTuple):
+    """Where an arm is tested."""
+
+    arm: Callable[[], Arm]
+    furniture: list[Obstacle]
+    home: NDArray[np.float64]
+    """(dof,) rest pose, rad."""
+    must_stand_there: bool
+    """False: the arm goes to the rest pose by itself, nothing being in its way."""
+
+
+def measure_stops(site: Site, limits: RateLimits, joints: list[int], stops: int, load: float) -> list[StopRow] | None:
+    """Rows of the joints (from 0); None if the arm did not take part. An interrupted test brings the arm to rest."""
     console = Console(stderr=True)
-    rig = Rig(cell, cell.config.robot.driver, twin)
+    rig = Rig(site.arm())
     even = stops + stops % 2
     try:
         with Progress(
@@ -108,10 +132,11 @@ def _measure(cell: LoadedCell, joints: list[int], stops: int, load: float, twin:
             TextColumn("{task.description}"), console=console, transient=True,
         ) as bar:  # fmt: skip
             task = bar.add_task("planning", total=len(joints) * len(PERCENT) ** 2 * even)
-            limits = cell.config.robot.rate_limits.limits
-            planned = plan(rig.model, fixtures(cell.config.workcell), cell.home(), joints, limits)
+            planned = plan(rig.model, site.furniture, site.home, joints, limits)
             rig.prepare(load)
-            rig.start_at(cell.home())
+            if not site.must_stand_there:
+                rig.approach(site.home)
+            rig.start_at(site.home)
             measurement = Measurement(rig, *planned)
 
             def show(sweep: object, done: int) -> None:
@@ -139,7 +164,12 @@ def _order(row: StopRow) -> tuple[float, int, int, int]:
     return row.load, row.joint, row.extension_percent, row.speed_percent
 
 
-def _write(out: Path, table: StopTable) -> None:
+def filled(table: StopTable, rows: list[StopRow]) -> StopTable:
+    """The table with these rows, in order."""
+    return table.model_copy(update={"rows": sorted(rows, key=_order)})
+
+
+def write_table(out: Path, table: StopTable) -> None:
     """Whole or not at all."""
     plain = table.model_dump(mode="json")
     rows = plain.pop("rows")
@@ -150,7 +180,7 @@ def _write(out: Path, table: StopTable) -> None:
     os.replace(part, out)
 
 
-def _show(rows: list[StopRow]) -> None:
+def show_stops(rows: list[StopRow]) -> None:
     table = Table(title="worst of the stops", title_justify="left")
     for name in ("joint", "speed", "extension", "load", "from", "time", "way"):
         table.add_column(name, justify="right")

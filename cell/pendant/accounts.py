@@ -170,7 +170,8 @@ class Accounts:
             db.execute("BEGIN IMMEDIATE")
             new = (role or user.role, int(user.disabled if disabled is None else disabled), account_key(name))
             db.execute("UPDATE users SET role = ?, disabled = ? WHERE key = ?", new)
-            if not db.execute("SELECT COUNT(*) FROM users WHERE role = 'admin' AND NOT disabled").fetchone()[0]:
+            admins = db.execute("SELECT COUNT(*) FROM users WHERE role = 'admin' AND NOT disabled").fetchone()[0]
+            if not admins and user.role == "admin":
                 raise AccountError("role", f"{user.name} is the last admin: make another one first")
         return self.get(name)
 

@@ -125,8 +125,11 @@ class Attempts:
             self._failures.popitem(last=False)
 
     def succeeded(self, name: str, address: str) -> None:
-        """Forget the wrong ones of this name."""
+        """The last one noted was right: forget the wrong ones of this name, and this one of the address."""
         self._failures.pop((account_key(name), address), None)
+        times = self._failures.get(("", address))
+        if times:
+            times.pop()
 
 
 def _digest(token: str) -> str:

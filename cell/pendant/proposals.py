@@ -67,7 +67,7 @@ class SafetyFiles:
         """A configuration that passes every check of the cell's start. Raises FileErrors."""
         with tempfile.TemporaryDirectory(prefix="cell-safety-") as folder:
             draft = Path(folder) / self.file.name
-            draft.write_text(json.dumps(config, allow_nan=False), encoding="utf-8")
+            draft.write_text(json.dumps(config, allow_nan=False, ensure_ascii=False), encoding="utf-8")
             contact = config.get("contact")
             names = [config.get("stopping_table"), contact.get("limits") if isinstance(contact, dict) else None]
             for name in names:

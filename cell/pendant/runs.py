@@ -34,6 +34,8 @@ MOST_SAMPLES = 12_000
 """A longer run keeps every second one and takes half as many from then on."""
 MOST_RUNS = 200
 ENDS = ("Complete", "Stopped", "Aborted")
+RESTS = (*ENDS, "Clearing", "Resetting", "Idle", "Stopping", "Aborting", "Completing")
+"""States in which no run begins; in any other one there is one, also if this pendant was started in its middle."""
 RUN_ID = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 COUNTS = ("contacts_while_moving", "psd_violations")
 
@@ -128,7 +130,7 @@ class RunKeeper:
         if status is None:
             return
         going = self.run is not None and not self.run.outcome
-        if not going and status.state == "Starting":
+        if not going and status.state not in RESTS:
             self._begin(status, sample)
         elif going and self.run is not None:
             self._account(self.run, status, sample)

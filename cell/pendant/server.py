@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cell.bus.messages import Heartbeat
 from cell.bus.ports import Ports
 from cell.bus.zeromq import ZmqPorts
 from cell.clock import Clock, RealClock
-from cell.heartbeat import BEAT
+from cell.heartbeat import BEAT, launcher_lives
 from cell.heartbeat import topic as heartbeat_topic
 from cell.loading import Loader, ProcessLoader
 from cell.pendant.accounts import Accounts
@@ -95,3 +96,5 @@ class _Beat:
         if now >= self._next:
             self._next = now + BEAT
             self._beats.send(Heartbeat(PENDANT, now, True), now)
+            if not launcher_lives():
+                signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The robot node, a driver and, for the twin, its world, with a supervisor of the test's own: nothing else runs.
+"""The robot node, a driver and what it is connected to, with a supervisor of the test's own: nothing else runs.
 
 The arm is stopped as it is in operation: a lease with the limit 0 arrives at the robot node, which brakes on the path.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +21,14 @@ from cell.clock import Clock, RealClock, SimulatedClock
 from cell.config import LoadedCell
 from cell.session import ARM, WORLD, entry_point
 from robots.client import RobotClient
-from robots.contract import RobotState, SpeedLease, topic_lease
+from robots.config import RobotConfig
+from robots.conformance.surroundings import Surroundings, surroundings
+from robots.contract import Driver, DriverError, RobotState, SpeedLease, topic_lease
 from robots.leases import LeaseRules, sign_lease
+from robots.model import RobotModel
 from robots.motion import Motion
 from robots.node import RobotNode
+from robots.planning import plan_ptp
 from robots.watch import STANDING_SPEED
 
 ISSUER = "stop_test"
@@ -35,6 +40,8 @@ PATIENCE = 30.0
 """Longest time for anything the test waits for, s."""
 AT_HOME = 0.01
 """rad."""
+SLOWLY = 0.2
+"""Share of the nominal speed on the way to where a test begins."""
 CALM = 0.1
 """The arm stands for so long before a sweep, s."""
 
@@ -56,32 +63,97 @@ class Stopped(NamedTuple):
     """rad."""
 
 
+class Arm(NamedTuple):
+    """An arm that is to be tested, and what it is connected to."""
+
+    hub: Hub
+    config: RobotConfig
+    model: RobotModel
+    driver: Driver
+    world: Node | None
+    """Steps before the robot node; None: the arm keeps its own time."""
+    simulated_time: bool
+    simulated: bool
+    """Nothing real moves, whatever keeps the time."""
+    loads: bool
+    """The world can attach a load."""
+
+
+def cell_arm(cell: LoadedCell, driver_name: str, world: bool) -> Arm:
+    """The arm of a cell. `world`: run the cell's twin in this process on simulated time.
+
+    Raises what driver and world raise."""
+    config, hub, model = cell.config, Hub(), cell.model()
+    node: Node | None = None
+    if world and config.world is not None:
+        robot = config.robot.model_dump(mode="json")
+        robot["home_deg"] = [float(v) for v in np.degrees(cell.home())]
+        factory = entry_point("cell.worlds", config.world.driver)
+        node = factory(hub.ports(WORLD), config.workcell, robot, dict(config.world.options), None, 1, now=0.0)
+    driver = entry_point("cell.robot_drivers", driver_name)(dict(config.robot.options), model.dof, hub.ports(ARM))
+    return Arm(hub, config.robot, model, driver, node, world, world or driver.info.simulated, world)
+
+
+class _Around:
+    """Surroundings as a node."""
+
+    name, period = "around", 0.0
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+
+    def warm_up(self) -> None:
+        """Nothing of it is compiled at its first use."""
+
+    def step(self, now: float) -> None:
+        self._around.step(now)
+
+    def close(self) -> None:
+        self._around.close()
+
+
+def bench_arm(driver_name: str, options: dict[str, Any], block: dict[str, Any] | None = None) -> Arm:
+    """The arm of a driver without a cell, in the surroundings of `cell.driver_benches`, else as it is in real time.
+
+    `options`: those of the driver, and `model`; `block`: other fields of the cell file's robot block. Raises
+    SessionError for a driver nobody has, and what it raises."""
+    hub = Hub()
+    factory = entry_point("cell.robot_drivers", driver_name)
+    benches = {point.name: point for point in entry_points(group="cell.driver_benches")}
+    bench = benches[driver_name].load() if driver_name in benches else None
+    around = surroundings(driver_name, factory, bench, hub, options)
+    try:
+        model = RobotModel.load(around.model)
+        own: Mapping[str, Any] = getattr(around, "config", {})
+        config = RobotConfig(
+            **{"driver": driver_name, "model": around.model, "options": options, **own, **(block or {})}
+        )
+        driver = around.driver(hub.ports(ARM))
+    except BaseException:
+        around.close()
+        raise
+    simulated = bench is not None or driver.info.simulated
+    return Arm(hub, config, model, driver, _Around(around), not around.real_time, simulated, False)
+
+
 class Rig:
     """One arm under test. Not thread safe. `close` stops the drives."""
 
-    def __init__(self, cell: LoadedCell, driver_name: str, world: bool) -> None:
-        """`world`: run the cell's twin in this process on simulated time. Raises what driver and world raise."""
-        config = cell.config
-        self.model = cell.model()
-        self._hub = Hub()
-        self._clock: Clock = SimulatedClock() if world else RealClock()
-        self._nodes: list[Node] = []
-        if world and config.world is not None:
-            robot = config.robot.model_dump(mode="json")
-            robot["home_deg"] = [float(v) for v in np.degrees(cell.home())]
-            factory = entry_point("cell.worlds", config.world.driver)
-            options = dict(config.world.options)
-            self._nodes.append(factory(self._hub.ports(WORLD), config.workcell, robot, options, None, 1, now=0.0))
-        ports = self._hub.ports(ARM)
-        driver = entry_point("cell.robot_drivers", driver_name)(dict(config.robot.options), self.model.dof, ports)
+    def __init__(self, arm: Arm) -> None:
+        self.model = arm.model
+        self.driver = arm.driver
+        self._clock: Clock = SimulatedClock() if arm.simulated_time else RealClock()
+        self._nodes: list[Node] = [] if arm.world is None else [arm.world]
         self._key, self._print = secrets.token_bytes(32), "stop test"
         rules = LeaseRules((ISSUER,), self._print, self._key, validity=VALIDITY)
-        self.node = RobotNode(ports, config.robot, self.model, driver, rules)
+        self.node = RobotNode(arm.hub.ports(ARM), arm.config, self.model, arm.driver, rules)
         self._nodes.append(self.node)
-        self._leases = self._hub.ports(ISSUER).publisher(topic_lease(ISSUER), SpeedLease)
-        self.client = RobotClient(self._hub.ports("controller"), "controller", "stop-test")
-        self._twin = self._hub.ports("load").requester("twin.requests", "stop-test") if world else None
+        self._leases = arm.hub.ports(ISSUER).publisher(topic_lease(ISSUER), SpeedLease)
+        self.client = RobotClient(arm.hub.ports("controller"), "controller", "stop-test")
+        self._twin = arm.hub.ports("load").requester("twin.requests", "stop-test") if arm.loads else None
         self.limit = 0.0
+        self.watch: Callable[[], None] | None = None
+        """Called after each tick of the robot node."""
         self._seq = 0
         self._tick = 0
         self._began = self._clock.now()
@@ -91,20 +163,43 @@ class Rig:
         """Compile, connect, and attach the load (twin only). Raises RigError."""
         for node in self._nodes:
             node.warm_up()  # type: ignore[attr-defined]
+        self._connect()
         self._began = self.now = self._clock.now()
-        self.until(lambda: self.client.connected and self.node.published is not None, "the drives did not answer")
+        self.until(self._reached, "the drives did not answer")
         if self._twin is not None:
             self._twin.request({"type": "twin_fault", "name": "payload", "value": load}, self.now)
-            self._run(0.2)
+            self.rest(0.2)
             replies = [reply for reply in self._twin.replies() if reply.verdict == "rejected"]
             if replies:
                 raise RigError(f"the twin does not carry {load:g} kg: {replies[0].reason}")
+
+    def _connect(self) -> None:
+        """Wait for drives in real time before the robot node does: it takes late ones for lost ones."""
+        end = self._clock.now() + PATIENCE
+        while isinstance(self._clock, RealClock):
+            try:
+                self.driver.connect(self._clock.now())
+                return
+            except DriverError as error:
+                if self._clock.now() > end:
+                    raise RigError(f"the drives were not reached:\n{error.tree()}") from error
+            time.sleep(0.02)
+
+    def _reached(self) -> bool:
+        return self.client.connected and self.node.published is not None
 
     def start_at(self, home: NDArray[np.float64]) -> None:
         """See that the arm stands at its rest pose, from where all ways were planned. Raises RigError."""
         off = float(np.abs(np.array(self.state.q) - home).max())
         if not off <= AT_HOME:
             raise RigError(f"a joint is {math.degrees(off):.1f} degrees off the rest pose: move the arm there first")
+
+    def approach(self, q: NDArray[np.float64]) -> None:
+        """Go slowly from where the arm stands straight to q (dof,). Raises RigError."""
+        at = np.array(self.state.q_commanded)
+        if float(np.abs(at - q).max()) > 1e-6:
+            self.go(plan_ptp(self.model, at, q, SLOWLY, motion_id="approach", label="to the rest pose"))
+            self.finish()
 
     @property
     def state(self) -> RobotState:
@@ -127,6 +222,8 @@ class Rig:
         self._permit()
         for node in self._nodes:
             node.step(self.now)
+        if self.watch is not None:
+            self.watch()
         if self.state_or_none is not None and self.state.fault:
             raise RigError(f"the arm stopped for a fault: {self.state.fault_text}")
 
@@ -145,7 +242,8 @@ class Rig:
         )  # fmt: skip
         self._leases.send(sign_lease(lease, self._key), self.now)
 
-    def _run(self, seconds: float) -> None:
+    def rest(self, seconds: float) -> None:
+        """Wait."""
         for _ in range(max(1, round(seconds / self.node.period))):
             self.step()
 
@@ -175,7 +273,7 @@ class Rig:
         """Let the motion under way come to its end, and the arm to rest."""
         self.limit = 1.0
         self.until(lambda: not self.state.motion_id and self.state.standing, "the arm did not come to its end")
-        self._run(CALM)
+        self.rest(CALM)
 
     def stop(self, joint: int, reached: Callable[[NDArray[np.float64]], float]) -> Stopped:
         """Command a stop now and watch until the arm stands. `reached` gives the extension at a posture."""
@@ -215,4 +313,4 @@ class Rig:
             node.close()
 
 
-__all__: list[Any] = ["ISSUER", "Rig", "RigError", "Stopped"]
+__all__: list[Any] = ["ISSUER", "Arm", "Rig", "RigError", "Stopped", "bench_arm", "cell_arm"]

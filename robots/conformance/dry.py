@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from cell.bus.inprocess import Hub
 from cell.bus.ports import Ports
@@ -47,6 +47,9 @@ class DryBench:
 
     def lift_fault(self) -> None:
         """The null driver's fault has no cause; `recover` clears it."""
+
+    def devices(self, switch: Literal["automatic", "manual"], enabling: bool) -> None:
+        self._made.mode_switch, self._made.enabling_device = switch, enabling
 
     def close(self) -> None:
         """Nothing was started."""

@@ -20,7 +20,9 @@ class Surroundings(Protocol):
     """Robot model whose arm it is (`robots.model`)."""
     real_time: bool
     """The arm keeps its own time; otherwise it moves only in `step`."""
-    # A further attribute `config` may hold fields of the cell file's robot block that these surroundings need.
+    # A further attribute `config` may hold fields of the cell file's robot block that these surroundings need, and a
+    # further method `devices(switch: Literal["automatic", "manual"], enabling: bool) -> None` turn the vendor's mode
+    # switch and hold or release its enabling device.
 
     def driver(self, ports: Ports) -> Driver:
         """Return a new driver. Raises DriverError for options that are wrong."""

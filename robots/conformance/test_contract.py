@@ -59,7 +59,8 @@ def test_states_are_fresh_and_numbered(calm: Bench) -> None:
         assert state.seq >= before.seq and state.t >= before.t
         assert state.seq > before.seq or state.t == before.t, "the same number, measured at another time"
         assert -0.02 <= calm.now - state.t <= calm.config.state_timeout, f"{calm.now - state.t:.3f} s old"
-        assert set(state.inputs) >= set(calm.driver.info.inputs) - {"emergency_stop", "safeguard", "enabling_device"}
+        vendors = {"emergency_stop", "safeguard", "enabling_device", "mode_switch"}
+        assert set(state.inputs) >= set(calm.driver.info.inputs) - vendors
         stamps.add(state.t)
         before = state
     assert len(stamps) >= 20, "the state stands still"

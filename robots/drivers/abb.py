@@ -170,6 +170,7 @@ class AbbDriver:
         return DriverState(
             seq, t, q, dq, [0.0] * len(q), 1e-3 * told.grip_width, told.holding, inputs, outputs,
             told.emergency_stop, told.safeguard, _fault(message), told.enabling_device,
+            mode_switch=told.mode_switch,
         )  # fmt: skip
 
     # ------------------------------------------------------------ to the robot

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 ROBOT_JOINTS = 6
 """As many axes travel in `joints`; a seventh travels in `externalJoints`."""
 DRIFT = 2e-4
 """The controller's clock may run this share faster or slower than the machine's."""
+MODE_SWITCH: tuple[None, Literal["automatic"], Literal["manual"]] = (None, "automatic", "manual")
+"""What RAPID's number for the mode switch means: 0 (or left out) that it cannot tell, 1, 2."""
 _WRAP = 1 << 32
 
 
@@ -43,18 +45,23 @@ class FromRobot(NamedTuple):
     emergency_stop: bool
     safeguard: bool
     enabling_device: bool
+    mode_switch: Literal["automatic", "manual"] | None = None
+    """Left out by a program that does not tell."""
 
 
 def from_robot(numbers: Sequence[float]) -> FromRobot | None:
     """Read RAPID's numbers; None if there are too few, or one that is not finite or no bit field."""
-    if len(numbers) < len(FromRobot._fields) or not math.isfinite(sum(numbers)):
+    least = len(FromRobot._fields) - len(FromRobot._field_defaults)
+    if len(numbers) < least or not math.isfinite(sum(numbers)):
         return None
-    width, holding, inputs, outputs, emergency, safeguard, enabling = numbers[: len(FromRobot._fields)]
+    width, holding, inputs, outputs, emergency, safeguard, enabling = numbers[:least]
     if not (0.0 <= inputs < _WRAP and 0.0 <= outputs < _WRAP):
         return None
+    switch = numbers[least] if len(numbers) > least else 0.0
     return FromRobot(
-        width, holding != 0.0, int(inputs), int(outputs), emergency != 0.0, safeguard != 0.0, enabling != 0.0
-    )
+        width, holding != 0.0, int(inputs), int(outputs), emergency != 0.0, safeguard != 0.0, enabling != 0.0,
+        MODE_SWITCH[int(switch)] if switch in (1.0, 2.0) else None,
+    )  # fmt: skip
 
 
 def to_robot(numbers: Sequence[float]) -> ToRobot | None:

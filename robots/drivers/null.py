@@ -53,11 +53,15 @@ class NullDriver:
             raise DriverError("options", f"q must have {dof} finite values", "correct robot.options.q")
         outputs = tuple(options.get("outputs", ("signal",)))
         delay = float(options.get("drive_delay", 0.004))
-        self.info = DriverInfo("null", dof, 0.001, delay, 0.05, True, tuple(options.get("inputs", ())), outputs)
+        self.info = DriverInfo(
+            "null", dof, 0.001, delay, 0.05, True, tuple(options.get("inputs", ())), outputs,
+            manual_devices=True, simulated=True,
+        )  # fmt: skip
         self.faults = NullFaults()
         self.emergency_stop = False
         self.safeguard = False
         self.enabling_device = False
+        self.mode_switch: Literal["automatic", "manual"] | None = None
         self.part_width: float | None = None
         """Width of a part between the fingers, m; None: they close on nothing."""
         self.stops: list[int] = []
@@ -110,6 +114,7 @@ class NullDriver:
             self.faults.fault,
             self.enabling_device,
             self.faults.tool,
+            self.mode_switch,
         )
         self._history.append(state)
         if self.faults.frozen:

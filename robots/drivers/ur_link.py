@@ -15,6 +15,7 @@ RUNNING, PLAYING = 7, 2
 
 _PROTECTIVE, _RECOVERY, _SAFEGUARD, _VIOLATION, _FAULT = 1 << 2, 1 << 3, 1 << 4, 1 << 8, 1 << 9
 _EMERGENCY = 1 << 5 | 1 << 6 | 1 << 7
+_ENABLED = 1 << 11
 _NORMAL = 1 << 0 | 1 << 1
 _MODES = {
     -1: "has no safety controller", 0: "is disconnected", 1: "waits for the safety configuration", 2: "is starting",
@@ -100,6 +101,10 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     """Setpoints are not followed until `Recover`."""
     problem: str
     """What the process itself found wrong, or empty."""
+    commands: int = 0
+    """`servoj` commands of this connection."""
+    commanding: float = 0.0
+    """How long it has commanded, pauses left out, s."""
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -138,6 +143,11 @@ class Board:
 def emergency_stopped(bits: int) -> bool:
     """Of the system, the robot, or by either; also if the bits are none a controller sends."""
     return bool(bits & _EMERGENCY)
+
+
+def enabled(bits: int) -> bool:
+    """The three-position enabling device is held in its middle position; only newer controllers say so."""
+    return bool(bits & _ENABLED)
 
 
 def safeguarded(bits: int) -> bool:

@@ -111,6 +111,7 @@ def manual(b: Bench) -> None:
     assert b.status is not None and b.status.manual_missing == ""
 
 
+@pytest.mark.requirement("CTL-14")
 def test_go_to_a_point_slowly() -> None:
     b = bench()
     target = demo().home() + 0.2
@@ -131,6 +132,7 @@ def test_go_to_a_point_slowly() -> None:
     assert [d for d in b.kinds("operator.manual") if d["verdict"] == "done"]
 
 
+@pytest.mark.requirement("CTL-14")
 def test_stop_ends_a_motion_by_hand_in_a_state_that_admits_no_stop() -> None:
     b = bench()
     manual(b)
@@ -142,6 +144,7 @@ def test_stop_ends_a_motion_by_hand_in_a_state_that_admits_no_stop() -> None:
     assert b.robot.standing and not b.robot.motion_id
 
 
+@pytest.mark.requirement("CTL-14")
 def test_gripper_and_output_by_hand() -> None:
     b = bench()
     assert b.ask(ManualGrip(0.05, 10.0, "Ada")).verdict == "rejected"
@@ -152,6 +155,7 @@ def test_gripper_and_output_by_hand() -> None:
     assert b.ask(OverrideSpeed(math.nan, "Ada")).verdict == "rejected"
 
 
+@pytest.mark.requirement("CTL-11")
 def test_jogging_through_the_controller() -> None:
     b = bench()
     jog = b.hub.ports("pendant").publisher(TOPIC_JOG, JogWish)
@@ -188,6 +192,7 @@ def test_jogging_through_the_controller() -> None:
     assert {d["active"] for d in b.kinds("operator.jog")} == {True, False}
 
 
+@pytest.mark.requirement("CTL-11")
 def test_a_jog_command_passes_once() -> None:
     gate = JogGate(7)
     wish = JogWish("Ada", 1, 10.0, 0.2, "joint", [0.1] * 7)

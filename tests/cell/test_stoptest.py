@@ -13,7 +13,7 @@ from cell.cli import BAD_INPUT, FAILED, OK, guarded
 from cell.commands import stoptest
 from cell.config import load_cell
 from cell.stoptest.measure import Measurement, plan
-from cell.stoptest.rig import Rig, RigError, Stopped
+from cell.stoptest.rig import Rig, RigError, Stopped, cell_arm
 from cell.stoptest.sweeps import STEP, Sweep, free, law, motion, plateau, sweeps
 from recipes.clearance import fixtures
 from robots.motion import Motion
@@ -58,7 +58,7 @@ def test_every_condition_has_a_free_sweep_of_its_extension(found: list[Sweep]) -
 
 
 def test_the_twin_is_stopped_and_the_worst_of_ten_is_kept(found: list[Sweep]) -> None:
-    rig = Rig(CELL, "twin", True)
+    rig = Rig(cell_arm(CELL, "twin", True))
     kept: list[Stopped] = []
     try:
         rig.prepare(0.0)

@@ -159,7 +159,7 @@ class Socket:
         if not self._task.done():
             await self._to.put({"type": "websocket.disconnect", "code": 1000})
             with contextlib.suppress(asyncio.CancelledError):
-                done, _ = await asyncio.wait({self._task}, timeout=1.0)
+                done, _ = await asyncio.wait({self._task}, timeout=0.1)
                 if not done:
                     self._task.cancel()
         if self._task.done() and not self._task.cancelled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,11 +15,12 @@ ACTIONS = st.lists(
         st.integers(0, 3),
         st.floats(0.0, 15.0),
     ),
-    max_size=60,
+    max_size=25,
 )
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.requirement("CTL-12")
+@settings(max_examples=40, deadline=None)
 @given(ACTIONS)
 def test_control_passes_only_by_release_hand_over_or_silence(actions: list[tuple[str, int, float]]) -> None:
     control, now = Control(), 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cell.bus.inprocess import Hub
@@ -23,11 +24,15 @@ from robots.planning import plan_ptp
 class Bench:
     """Everything on one clock; `run` ticks the node at its rate, the issuer every 8 ms, the client every 20 ms."""
 
-    def __init__(self, hello: bool = True, model: str = "panda", q: list[float] | None = None, **config: Any) -> None:
+    def __init__(
+        self, hello: bool = True, model: str = "panda", q: list[float] | None = None,
+        info: dict[str, Any] | None = None, **config: Any,
+    ) -> None:  # fmt: skip
         self.hub = Hub()
         self.model = RobotModel.load(model)
         self.config = RobotConfig(driver="null", model=model, **config)
         self.driver = NullDriver({"q": q or self.model.home.tolist()}, self.model.dof)
+        self.driver.info = msgspec.structs.replace(self.driver.info, **(info or {}))
         self.rules = LeaseRules(tuple(self.config.leases.issuers), PRINT, KEY, validity=VALIDITY)
         self.node = RobotNode(self.hub.ports("arm"), self.config, self.model, self.driver, self.rules)
         self.issuers = [Issuer(self.hub, name) for name in self.rules.issuers]

@@ -174,6 +174,9 @@ def test_manual_mode_moves_only_with_the_enabling_device() -> None:
     assert b.state.limit_by == "enabling_device"
     b.driver.enabling_device = True
     b.run(0.3)
+    assert b.state.rate == 0, "a device that is held again starts nothing"
+    assert b.ask(b.client.set_override(1.0, b.now)).verdict == "done"
+    b.run(0.3)
     assert b.state.rate > 0
     assert "standstill" in b.ask(b.client.set_mode("automatic", b.now)).reason
 

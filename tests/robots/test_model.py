@@ -15,7 +15,7 @@ from robots.contract import PartGeometry
 from robots.model import IkError, ModelError, RobotModel, available_models, part_capsule
 from robots.urdf import UrdfError, collision_meshes, package_file, transform
 
-NAMES = ["panda", "iiwa14", "ur5e"]
+NAMES = ["panda", "fr3", "iiwa14", "ur5e"]
 RNG = np.random.default_rng(3)
 
 
@@ -30,7 +30,7 @@ def tool_frame(model: RobotModel) -> np.ndarray:
 
 def test_models_are_found_and_unknown_ones_are_named() -> None:
     assert available_models() == sorted(NAMES)
-    assert [RobotModel.load(name).dof for name in NAMES] == [7, 7, 6]
+    assert [RobotModel.load(name).dof for name in NAMES] == [7, 7, 7, 6]
     with pytest.raises(ModelError, match="choose one of"):
         RobotModel.load("pandaa")
     with pytest.raises(ModelError, match="panda_hand"):

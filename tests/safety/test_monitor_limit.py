@@ -109,13 +109,13 @@ def test_never_more_and_hardly_less_than_brute_force_allows() -> None:
 
 
 def test_more_people_older_data_and_slower_brakes_never_raise_the_limit() -> None:
-    """20,000 cases of each."""
+    """10,000 cases of each."""
     slow = [
         Monitor(CONFIG, model(), RateLimits(3.0, 5.0, 160.0)),
         Monitor(CONFIG, model(), RateLimits(3.0, 8.0, 100.0)),
     ]
     changed = 0
-    for seed in range(SITUATIONS):
+    for seed in range(0, SITUATIONS, 2):
         c = case(seed)
         found = limits_of(c)
         for other in (
@@ -126,7 +126,7 @@ def test_more_people_older_data_and_slower_brakes_never_raise_the_limit() -> Non
             assert (other <= found).all(), seed
             changed += int((other < found).sum())
         assert (limits_of(c, count=BALLS - 2) >= found).all(), seed
-    assert changed > 10_000
+    assert changed > 5_000
 
 
 def test_time_and_sweep_grow_with_the_limit() -> None:
@@ -136,7 +136,7 @@ def test_time_and_sweep_grow_with_the_limit() -> None:
     """
     rng = np.random.default_rng(5)
     memory = np.empty(400)
-    for _ in range(20_000):
+    for _ in range(8_000):
         knots = rng.uniform(0.5, 12.0, 12)
         fall = np.interp(np.linspace(0.0, 1.0, 300), np.linspace(0.0, 1.0, 12), knots)
         brakes = Brakes(

@@ -126,7 +126,7 @@ def test_no_moving_arm_is_behind_its_stage_or_too_far() -> None:
     memory = np.empty(400)
     stages = Stages(np.empty(INTERVALS, np.int64), *(np.empty(INTERVALS) for _ in range(3)))
     useful = 0
-    for n in range(20_000):
+    for n in range(8_000):
         knots = rng.uniform(0.5, 12.0, 12)
         fall = np.interp(np.linspace(0.0, 1.0, 300), np.linspace(0.0, 1.0, 12), knots)
         tick = float(rng.choice([0.002, 0.004]))
@@ -168,10 +168,10 @@ def test_never_less_than_the_exact_monitor_and_more_where_the_arm_moves_away() -
 
 @pytest.mark.requirement("SAF-15")
 def test_more_people_older_data_and_slower_brakes_never_raise_the_limit() -> None:
-    """20,000 cases of each."""
+    """10,000 cases of each."""
     slow = [Reach(CONFIG, model(), RateLimits(3.0, 5.0, 160.0)), Reach(CONFIG, model(), RateLimits(3.0, 8.0, 100.0))]
     changed = 0
-    for seed in range(SITUATIONS):
+    for seed in range(0, SITUATIONS, 2):
         c = case(seed)
         found = limits_of(c, by=reach())
         others = [limits_of(c, age=0.02, by=reach()), limits_of(c, grown=0.03, by=reach())]
@@ -179,7 +179,7 @@ def test_more_people_older_data_and_slower_brakes_never_raise_the_limit() -> Non
             assert (other <= found).all(), seed
             changed += int((other < found).sum())
         assert (limits_of(c, count=2, by=reach()) >= found).all(), seed
-    assert changed > 10_000
+    assert changed > 5_000
 
 
 @njit(cache=True)

@@ -12,6 +12,7 @@ import pytest
 
 from cell.bus.inprocess import Hub
 from robots.contract import DriverError, Setpoint
+from robots.model import RobotModel
 from robots.workcell import Workcell
 from sim.arms import arm_spec
 from sim.contract import TwinFault, TwinInput, TwinRestock, TwinTruth
@@ -282,6 +283,12 @@ def test_every_arm_loads_stands_still_and_agrees_with_its_linkage(workcell: Any,
     for i, name in enumerate(world.link_names):
         if i:
             assert np.abs(poses[linkage.links.index(name)][:3, 3] - motion.position[i]).max() < 1e-5, name
+    # What plans and what guards must mean the same place as what moves.
+    robot = RobotModel.load(model)
+    places = dict(zip(world.link_names, motion.position, strict=True))
+    for name, origin in zip(robot.link_names, robot.frames(reading.q)[1], strict=False):
+        # PyBullet calls the root of an arm by the name of its body.
+        assert name not in places or np.abs(origin - places[name]).max() < 1e-4, name
     world.close()
 
 

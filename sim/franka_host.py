@@ -1,0 +1,73 @@
+"""Runs the third-party Franka simulator on one loopback address, in its own environment: see `scripts/franka_sim.py`.
+
+`.franka-sim/bin/python franka_host.py ADDRESS`. Started by its path, it imports nothing of this project. Somebody at
+the arm types `user_stop on`, `user_stop off` or `collision`; the end of its input ends it.
+"""
+
+import contextlib
+import importlib
+import os
+import socket
+import sys
+import threading
+from typing import Any
+
+COLLISION = 7
+"""Place of `cartesian_reflex` among the vendor's 41 errors."""
+
+
+PRIORITY = 75
+"""Of the simulator among those with real-time scheduling, where the machine permits it: an arm waits for nobody."""
+
+
+class BoundSockets:
+    """The module `socket`, except that a datagram socket is bound to the simulator's own address at once."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(socket, name)
+
+    def socket(self, family: int, kind: int) -> socket.socket:
+        made = socket.socket(family, kind)
+        if kind == socket.SOCK_DGRAM:
+            made.bind((self._address, 0))
+        return made
+
+
+def user_stop(server: Any, on: bool) -> None:
+    """The user stop button: a motion ends, none begins, and the arm says so until the button is released."""
+    modes = importlib.import_module("franka_sim.server.constants").RobotMode
+    state = server.robot_state.state
+    if on:
+        server._abort_with_error((), "user stop")
+        state["robot_mode"] = modes.kUserStopped
+    elif state["robot_mode"] == modes.kUserStopped:
+        state["robot_mode"] = modes.kIdle
+
+
+def obey(server: Any) -> None:
+    """Until the input ends."""
+    for line in sys.stdin:
+        if line.strip() == "collision":
+            server._abort_with_error(COLLISION, "somebody pushes the arm")
+        elif line.startswith("user_stop "):
+            user_stop(server, line.split()[1] == "on")
+    os._exit(0)
+
+
+def main(address: str) -> None:
+    with contextlib.suppress(OSError):  # an arm's controller has a machine of its own
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    stream = importlib.import_module("franka_sim.server.state_stream")
+    stream.socket = BoundSockets(address)  # type: ignore[attr-defined]
+    server = importlib.import_module("franka_sim").FrankaSimServer(
+        host=address, enable_gripper=True, enforce_comm_constraints=True, enforce_motion_limits=True
+    )
+    threading.Thread(target=obey, args=(server,), daemon=True).start()
+    server.start()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
