@@ -46,13 +46,27 @@ def started() -> Iterator[Browser]:
         browser.close()
 
 
+def picture(page: Page, name: str) -> None:
+    """Keep a picture of the page for the operator's guide, in both formats, if PENDANT_PICTURES names a folder."""
+    folder = os.environ.get("PENDANT_PICTURES")
+    if not folder:
+        return
+    size = page.viewport_size
+    for form, view in (("", LANDSCAPE), ("_portrait", PORTRAIT)):
+        page.set_viewport_size(view)
+        page.wait_for_timeout(700)
+        page.screenshot(path=Path(folder) / f"{name}{form}.png")
+    if size is not None:
+        page.set_viewport_size(size)
+
+
 class Watched:
     """A page and all that went wrong in it. Closing it checks that nothing did."""
 
     def __init__(self, browser: Browser, url: str, size: ViewportSize = LANDSCAPE, **options: Any) -> None:
         self.context = browser.new_context(viewport=size, locale="en-GB", reduced_motion="reduce", **options)
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(45_000)
         self.url = url
         self.faults: list[str] = []
         self.requests: list[str] = []
