@@ -1,4 +1,4 @@
-"""Chromium for the tests of the page: one browser a module, every page of it watched for errors and foreign requests."""
+"""Chromium for the tests of the page: every page is watched for errors and for requests to other hosts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --use-angle=swiftshader --enable-unsafe-swiftshader"
-).split()
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 STATIC = Path(__file__).parents[2] / "cell" / "pendant" / "static"
 LANDSCAPE: ViewportSize = {"width": 1280, "height": 800}
 PORTRAIT: ViewportSize = {"width": 800, "height": 1280}
@@ -24,7 +25,7 @@ PORTRAIT: ViewportSize = {"width": 800, "height": 1280}
 
 def chromium() -> str:
     """Return the browser's path; the test is skipped, or in CI fails, where browser or built page are missing."""
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
     lacking = "Chromium is missing: apt-get install chromium" if path is None else ""
     if not (STATIC / "index.html").is_file():
         lacking = "the page is not built: make setup"
