@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cell.cli import FAILED, OK, BadInput
-from cell.commands.stoptest import Site, empty_table, filled, measure_stops, write_table
+from cell.commands.stoptest import Site, empty_table, filled, kept_rows, measure_stops, write_table
 from cell.config import LoadedCell, load_cell
 from cell.heartbeat import real_time_scheduling
 from cell.identify.cellfile import NotWritten, with_identified
@@ -182,15 +182,19 @@ def _measure(rig: Rig, arm: Arm, asked: Asked, place: Place, joints: list[int]) 
 
 
 def _stops(out: Path, arm: Arm, place: Place, joints: list[int]) -> str:
-    """Measure the stopping table; return its fingerprint, empty if the arm did not take part."""
+    """Measure the stopping table; return its fingerprint, empty if the arm did not take part.
+
+    Rows of other loads and joints that are in the file already are kept. Raises BadInput for another arm's file."""
     if place.cell is None:
         site = Site(place.arm, [], np.array(arm.model.home), False)
     else:
         site = Site(place.arm, fixtures(place.cell.config.workcell), place.cell.home(), True)
+    table = empty_table(arm.config, arm.model, arm.simulated)
+    kept = kept_rows(out, table, joints, 0.0)
     rows = measure_stops(site, arm.config.rate_limits.limits, joints, LEAST_STOPS, 0.0)
     if rows is None:
         return ""
-    write_table(out, filled(empty_table(arm.config, arm.model, arm.simulated), rows))
+    write_table(out, filled(table, [*kept, *rows]))
     return table_fingerprint(out)
 
 

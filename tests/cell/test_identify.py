@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from cell.cli import BAD_INPUT, FAILED, OK, guarded
 from cell.commands import identify
 from cell.commands.identify import Asked, run_identify
+from cell.commands.stoptest import filled, write_table
 from cell.config import LoadedCell, default_cell, load_cell
 from cell.identify import estimate, signals
 from cell.identify.cellfile import NotWritten, with_identified
@@ -444,6 +445,10 @@ def test_stops_that_were_measured_must_be_counted_on(tmp_path: Path, monkeypatch
     monkeypatch.setattr(identify, "measure_stops", lambda *rest: [row])
     assert run_identify(asked(cell=path, write=True, table=table)) == OK
     assert load_table(table).simulation_only
+    heavy = row.model_copy(update={"load": 1.0})
+    write_table(table, filled(load_table(table), [row, heavy]))
+    assert run_identify(asked(cell=path, write=True, table=table)) == OK
+    assert load_table(table).rows == [row, heavy], "what was measured with other loads is kept"
     found = load_cell(path).config.robot.identified
     assert found is not None and found.stopping_table_sha256 == table_fingerprint(table)
     with pytest.raises(SessionError, match="does not name it"):
