@@ -25,7 +25,7 @@ from cell.heartbeat import real_time_scheduling
 from cell.identify.cellfile import NotWritten, with_identified
 from cell.identify.estimate import EstimateError
 from cell.identify.picture import draw
-from cell.identify.run import Identification, Joint, total
+from cell.identify.run import Identification, Joint, Recorded, evaluate, total
 from cell.identify.signals import HIGHEST, NoSignal
 from cell.process import PRIORITY
 from cell.session import ARM, read_safety
@@ -78,11 +78,17 @@ def run_identify(asked: Asked) -> int:
         joints = _joints(asked.joints, rig.model.dof)
         if not _may_move(asked, arm, place):
             return FAILED
-        found = _measure(rig, arm, asked, place, joints)
+        recorded = _measure(rig, arm, asked, place, joints)
         info = rig.driver.info
     finally:
         rig.close()
-    if found is None:
+    if recorded is None:
+        return FAILED
+    try:
+        found = evaluate(recorded)
+        total(found)
+    except EstimateError as error:
+        typer.echo(str(error), err=True)
         return FAILED
     fingerprint = ""
     if asked.table is not None:
@@ -149,7 +155,7 @@ def _may_move(asked: Asked, arm: Arm, place: Place) -> bool:
     return True
 
 
-def _measure(rig: Rig, arm: Arm, asked: Asked, place: Place, joints: list[int]) -> list[Joint] | None:
+def _measure(rig: Rig, arm: Arm, asked: Asked, place: Place, joints: list[int]) -> list[Recorded] | None:
     """None if the arm did not take part. Whatever ends the test brings the arm to rest."""
     console = Console(stderr=True)
     limits = arm.config.rate_limits.limits
