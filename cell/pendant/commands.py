@@ -211,7 +211,7 @@ async def execute(pendant: Pendant, login: Login, command: Any) -> Answer:
         await _restock(pendant, command)
     body, final = request_of(pendant, login.name, command)
     if isinstance(command, GoToCommand):
-        pendant.device.hold("goto")
+        await pendant.device.held("goto")
     reply = await pendant.link.ask(body, final)
     if isinstance(command, PackmlCommand) and command.name == "Start" and reply.verdict == "done" and pendant.simulated:
         # People of a simulated world who wait for the run begin with it.

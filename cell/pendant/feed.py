@@ -26,6 +26,7 @@ from perception.contract import (
     Skeletons,
 )
 from robots.contract import AcceptedMotion, RobotState, topic_motion, topic_state
+from robots.manual import HOLD_DEVICE
 from robots.model import RobotModel
 from safety.contract import TOPIC_STATUS as TOPIC_SAFETY
 from safety.contract import SafetyStatus
@@ -179,11 +180,16 @@ class Feed:
         for name in ("seq", "t", "session", "dq_commanded", "rate_slope", "data_age", "tick", "late_leases"):
             del shown[name]
         shown["held"] = robot.held.name if robot.held is not None else None
-        shown["manual_missing"] = self.status.manual_missing if self.status is not None else ""
-        if robot.limit_by == "enabling_device":
-            shown["manual_missing"] = robot.limit_reason
+        shown["manual_missing"] = self.manual_missing(robot)
         shown["T_base_tcp"] = self._model.fk(robot.q).ravel().tolist()
         return shown
+
+    def manual_missing(self, robot: RobotState) -> str:
+        """What keeps a person from moving the arm by hand. The device of a simulated arm is held by the button."""
+        missing = self.status.manual_missing if self.status is not None else ""
+        if missing or (self._scene is not None and robot.manual_missing == HOLD_DEVICE):
+            return missing
+        return robot.manual_missing if robot.mode == "manual" else ""
 
     def _hull(self, robot: RobotState) -> dict[str, Any]:
         a, b, radius = self._model.capsules(robot.q, robot.held)

@@ -30,6 +30,7 @@ MISSED = 0.2
 VALID = 0.2
 """Life of each command, s; the robot node permits 0.25."""
 LOOK = 0.02
+WAITS = 25
 FASTEST = 10.0
 """rad/s or m/s; no pendant asks for more, and the robot node permits far less."""
 Number = Annotated[float, Field(ge=-FASTEST, le=FASTEST)]
@@ -225,6 +226,15 @@ class Device:
         self._why.add(why)
         if why == "goto":
             self._until = self._pendant.now() + 1.0
+
+    async def held(self, why: str) -> None:
+        """Hold it, and wait until the robot node has seen that, for a moment at most."""
+        self.hold(why)
+        for _ in range(WAITS if self._used else 0):
+            robot = self._pendant.feed.robot
+            if robot is not None and not robot.manual_missing:
+                return
+            await asyncio.sleep(LOOK)
 
     def let_go(self, why: str) -> None:
         """Let it go, unless something else holds it."""
