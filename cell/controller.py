@@ -253,6 +253,9 @@ class ControllerNode:
         if reason:
             raise Refused(reason)
         if isinstance(body, GoTo):
+            missing = self._link.state.manual_missing if self._link.state is not None else ""
+            if missing:
+                raise Refused(missing)
             return self.unit.manual.go_to(body, self.unit.parts, now)
         if isinstance(body, ManualGrip):
             return self._link.grip(body.width, body.force, now, release=True)
