@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from cell.bus.zeromq import Addresses
-from cell.config import LoadedCell, WorldConfig, beside, load_cell
+from cell.config import SHADOW_WORLD, LoadedCell, WorldConfig, beside, load_cell
 from cell.options import RunOptions
 from safety.acceptance import AcceptanceError, acceptance_faults, load_trusted, trust_path
 from safety.config import SafetyConfig, fingerprint, load_safety
@@ -29,7 +29,7 @@ RUN_PREFIX = "cell-"
 """Begins the names of folders that live runs make for sockets and frames."""
 NO_ARM = "null"
 """The driver that moves nothing."""
-SHADOW = "twin_shadow"
+SHADOW = SHADOW_WORLD
 """The world whose arm follows another."""
 
 

@@ -105,7 +105,7 @@ def _place(asked: Asked) -> Place:
     if asked.write and asked.joints:
         raise BadInput("--write needs all joints: leave --joint out")
     cell = load_cell(asked.cell)
-    twin, robot = cell.config.world is not None, cell.config.robot
+    twin, robot = cell.simulated, cell.config.robot
     return Place(lambda: cell_arm(cell, robot.driver, twin), cell, read_safety(cell).reaction.drive_delay)
 
 

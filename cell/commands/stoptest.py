@@ -48,7 +48,7 @@ def run_stop_test(
     chosen = _joints(joints, model.dof)
     if stops < LEAST_STOPS:
         raise BadInput(f"--stops {stops}: at least {LEAST_STOPS} stops a condition")
-    twin = cell.config.world is not None
+    twin = cell.simulated
     table = _empty(cell, twin)
     kept = _kept(out, table, chosen, load)
     if not twin:

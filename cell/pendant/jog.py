@@ -215,7 +215,7 @@ class Device:
 
     def __init__(self, pendant: Pendant) -> None:
         self._pendant = pendant
-        self._used = pendant.simulated and pendant.cell.config.robot.enabling_device
+        self._used = pendant.session.simulation_only and pendant.cell.config.robot.enabling_device
         self._why: set[str] = set()
         self._until = math.inf
 

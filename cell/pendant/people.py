@@ -95,7 +95,7 @@ def session_view(pendant: Pendant, login: Login | None) -> dict[str, Any]:
             "name": pendant.cell.config.cell,
             "robot": pendant.cell.config.robot.driver,
             "model": pendant.model.name,
-            "simulated": pendant.simulated,
+            "simulated": pendant.session.simulation_only,
             "fingerprint": pendant.session.file.fingerprint,
             "version": version("collabcell"),
         },

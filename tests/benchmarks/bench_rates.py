@@ -9,6 +9,7 @@ is theirs. Asked: franka 750 Hz, ur 400 Hz, sustained for 60 s.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import tempfile
 import time
@@ -67,7 +68,7 @@ def paces(accounts: list[tuple[float, dict[str, float]]], seconds: float) -> dic
     begun = accounts[0][0]
     used = [(t, a) for t, a in accounts if t >= begun + SETTLE - 3.0]
     done = [(t, a["commands"] if "commands" in a else a["cycles"] - a["missed"]) for t, a in used]
-    steps = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(done, done[1:], strict=False)]
+    steps = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(done)]
     (t0, n0), (t1, n1) = done[0], done[-1]
     found = {
         "hz": round((n1 - n0) / (t1 - t0), 1),
@@ -95,7 +96,7 @@ def kept(log: str) -> dict[str, float | str]:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("driver", ["franka", "ur"])
-def bench_pace_of_the_makers_client(driver: str) -> None:
+def test_pace_of_the_makers_client(driver: str) -> None:
     try:
         found = measure(driver, 60.0)
     except NotInstalled as missing:

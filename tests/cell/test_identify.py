@@ -27,6 +27,7 @@ from cell.session import SessionError, new_session
 from cell.yamlfile import FileErrors
 from robots.model import RobotModel
 from robots.rates import RateLimits
+from safety.stopping import StopRow, load_table, table_fingerprint
 
 F64 = NDArray[np.float64]
 MODEL = RobotModel.load("panda")
@@ -312,6 +313,21 @@ def test_a_measurement_of_another_arm_is_refused(tmp_path: Path, changes: dict[s
 
 
 @pytest.mark.requirement("ROB-31")
+def test_a_simulated_arms_figures_are_none_of_a_real_one(tmp_path: Path) -> None:
+    real = {**FOUND, "driver": "ur"}
+    path = cell(tmp_path, real)
+    simulated = path.read_text(encoding="utf-8").replace("driver: twin\n  model", "driver: ur\n  model", 1)
+    begin, end = simulated.index("world:"), simulated.index("cameras:")
+    physics = "  options:\n    physics"
+    shadow = simulated.replace(f"driver: twin\n{physics}", f"driver: twin_shadow\n{physics}", 1)
+    assert "twin_shadow" in shadow
+    for text in (simulated[:begin] + simulated[end:], shadow):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(FileErrors, match="this one is real"):
+            load_cell(path)
+
+
+@pytest.mark.requirement("ROB-31")
 def test_a_driver_that_is_told_less_than_was_measured_is_refused(tmp_path: Path) -> None:
     late = {**FOUND, "delay": 0.012, "delays": [0.012] * 7}
     load_cell(cell(tmp_path, late, "    drive_delay: 0.012\n"))
@@ -413,3 +429,26 @@ def test_a_real_arm_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )  # fmt: skip
 def test_wrong_arguments_are_named(changes: dict[str, Any]) -> None:
     assert guarded(lambda: run_identify(asked(**changes))) == BAD_INPUT
+
+
+@pytest.mark.requirement("ROB-31")
+def test_stops_that_were_measured_must_be_counted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, table = cell(tmp_path), tmp_path / "stops.yaml"
+    row = StopRow(joint=1, speed_percent=33, extension_percent=33, load=0.0, speed=1.0, extension=0.5, stops=10,
+                  time=0.2, angle=0.1)  # fmt: skip
+    monkeypatch.setattr(identify, "_measure", lambda *rest: known(load_cell(path), 0.01))
+    monkeypatch.setattr(identify, "measure_stops", lambda *rest: None)
+    before = path.read_bytes()
+    assert run_identify(asked(cell=path, write=True, table=table)) == FAILED
+    assert path.read_bytes() == before and not table.exists(), "half a test writes nothing"
+    monkeypatch.setattr(identify, "measure_stops", lambda *rest: [row])
+    assert run_identify(asked(cell=path, write=True, table=table)) == OK
+    assert load_table(table).simulation_only
+    found = load_cell(path).config.robot.identified
+    assert found is not None and found.stopping_table_sha256 == table_fingerprint(table)
+    with pytest.raises(SessionError, match="does not name it"):
+        start(path, tmp_path)
+    names = f"\nstopping_table: stops.yaml\nstopping_table_sha256: {found.stopping_table_sha256}\n"
+    figures = tmp_path / "demo_safety.yaml"
+    figures.write_text(figures.read_text(encoding="utf-8") + names, encoding="utf-8")
+    start(path, tmp_path)
