@@ -37,7 +37,7 @@ from cell.contract import (
     SetUnitMode,
     UnloadRecipe,
 )
-from cell.loading import DirectLoader, Loaded, Loader, Order, freeze, steps_of
+from cell.loading import DirectLoader, Loaded, Loader, Order, freeze, rehearse, steps_of
 from cell.manual import JogGate
 from cell.objections import manual_objection, objections
 from cell.packml import Refused
@@ -127,6 +127,10 @@ class ControllerNode:
         self._shown: tuple[object, ...] = ()
         self._parts_version = -1
         self._relayed: dict[str, tuple[Incoming, str]] = {}
+
+    def warm_up(self) -> None:
+        """Load the compiled kernels of planning before the clock runs."""
+        rehearse(self.unit.cell)
 
     def step(self, now: float) -> None:
         self._take(now)
@@ -253,6 +257,9 @@ class ControllerNode:
         if reason:
             raise Refused(reason)
         if isinstance(body, GoTo):
+            missing = self._link.state.manual_missing if self._link.state is not None else ""
+            if missing:
+                raise Refused(missing)
             return self.unit.manual.go_to(body, self.unit.parts, now)
         if isinstance(body, ManualGrip):
             return self._link.grip(body.width, body.force, now, release=True)

@@ -305,12 +305,13 @@ def up(options: RunOptions, announce: Callable[[str], None] = print) -> None:
             keeper = None
             if pendant is not None:
                 password = first_password(Path(pendant.data))
+                if password:
+                    # At once: it exists nowhere else, whatever happens next.
+                    announce(f"First start: log in as admin with the password {password} (shown only now; change it).")
                 processes.start(PENDANT)
                 keeper = PendantKeeper(processes, ports)
                 _await_nodes([PENDANT], processes, ports, RealClock())
                 announce(f"Pendant: http://127.0.0.1:{pendant.port}")
-                if password:
-                    announce(f"First start: log in as admin with the password {password} (shown only now; change it).")
             told: set[str] = set()
             while True:
                 for name, code in processes.ended().items():

@@ -10,8 +10,11 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from cell.bus.worker import Worker, WorkerError
 from cell.config import LoadedCell
@@ -19,9 +22,11 @@ from cell.contract import AnalysisView, ProblemView, StepView
 from cell.sequencer import Frozen
 from cell.yamlfile import FileError, FileErrors
 from recipes.analysis import Analysis, check
-from recipes.contract import CellView
+from recipes.contract import CellView, PhaseFault, SkillContext
 from recipes.expand import LoadedRecipe, read_recipe
 from recipes.formula import Formula, parse_settings
+from recipes.parts import Parts, PartsError
+from recipes.travel import Load, to_joints, transfer
 
 MOST_BATCHES = 1000
 
@@ -129,6 +134,21 @@ def load(order: Order, cell: LoadedCell, view: CellView) -> Loaded:
         [problem_view(error) for error in problems],
     )
     return Loaded(frozen, view_)
+
+
+def rehearse(view: CellView) -> None:
+    """Plan a way up and down and back, and forget it: what is compiled or loaded at a first use is there then.
+
+    A controller that does so for the first time while the cell runs is silent for longer than the robot node permits.
+    """
+    context = SkillContext(view, Parts(view.workcell), view.home.copy(), view.model.gripper_max, dry=True)
+    context.prefix = "rehearsal"
+    lower = view.model.fk(view.home)
+    lower[2, 3] -= 0.05
+    with suppress(PhaseFault, PartsError):
+        context.q = np.array(transfer(context, [lower], "down", Load()).path[-1])
+    with suppress(PhaseFault, PartsError):
+        to_joints(context, view.home, "up", Load())
 
 
 class DirectLoader:

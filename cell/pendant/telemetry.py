@@ -95,7 +95,6 @@ async def _stream(pendant: Pendant, socket: WebSocket, login: Login, rate: float
             await socket.close(ENDED, "not_logged_in")
             return
         now = pendant.now()
-        pendant.control.heard(login.id, now)
         values = pendant.feed.values
         if shown != (login.id, pendant.control.version):
             shown = (login.id, pendant.control.version)
@@ -103,3 +102,5 @@ async def _stream(pendant: Pendant, socket: WebSocket, login: Login, rate: float
         # Sending waits while the client is slow; what it misses meanwhile it never gets.
         message = stream.message({**values, "control": (shown[1], control)}, now, pendant.feed.age(now))
         await socket.send_bytes(message)
+        # Taken by the browser: one that hangs takes nothing, and gives no sign of life.
+        pendant.control.heard(login.id, pendant.now())

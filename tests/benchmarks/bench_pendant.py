@@ -7,6 +7,7 @@ run here. Printed, not judged; the accepted figures are 6 % of a core with one c
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
 import socket
 import tempfile
@@ -14,6 +15,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 SECONDS = 8.0
@@ -59,8 +61,8 @@ async def _serve(port: int, folder: Path, pipe: Connection) -> None:
         for _ in range(25):
             seq += 1
             now = clock.now()
-            moved = [v + 0.1 * np.sin(now + k) for k, v in enumerate(robot.q)]
-            bench.arm._state.send(__import__("msgspec").structs.replace(robot, q=moved, seq=seq, t=now), now)
+            moved = [v + 0.1 * math.sin(now + k) for k, v in enumerate(robot.q)]
+            bench.arm._state.send(msgspec.structs.replace(robot, q=moved, seq=seq, t=now), now)
             bench.supervisor.step(now)
             bench.supervisor._observation.send(
                 Observation(seq, now, now - 0.05, cloud, POINTS - 1500, True, "", [], [], True), now
