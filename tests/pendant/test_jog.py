@@ -134,7 +134,7 @@ def test_whatever_ends_the_jog_stops_the_arm(tmp_path: Path, end: str) -> None:
                 await socket.send("{")
             elif end == "old page":
                 await thumb.beats(1, seen=site.bench.now - 3.0)
-            for _ in range(15):
+            for _ in range(12):
                 await asyncio.sleep(0.025)  # the socket's own watch looks on the clock of the wall
                 site.run(0.02)
             robot = site.bench.robot
