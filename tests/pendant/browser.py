@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import cv2
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
@@ -47,18 +49,26 @@ def started() -> Iterator[Browser]:
         browser.close()
 
 
-def picture(page: Page, name: str) -> None:
-    """Keep a picture of the page for the operator's guide, in both formats, if PENDANT_PICTURES names a folder."""
+def picture(page: Page, name: str, at: str = "", sizes: tuple[str, ...] = ("landscape",)) -> None:
+    """Keep pictures of the page for the operator's guide if PENDANT_PICTURES names a folder.
+
+    `at`: another page to look at meanwhile.
+    """
     folder = os.environ.get("PENDANT_PICTURES")
     if not folder:
         return
-    size = page.viewport_size
-    for form, view in (("", LANDSCAPE), ("_portrait", PORTRAIT)):
+    back = page.evaluate("at => { const now = location.hash; if (at) location.hash = '#/' + at; return now }", at)
+    for form, view in (("landscape", LANDSCAPE), ("portrait", PORTRAIT)):
+        if form not in sizes:
+            continue
         page.set_viewport_size(view)
-        page.wait_for_timeout(700)
-        page.screenshot(path=Path(folder) / f"{name}{form}.png")
-    if size is not None:
-        page.set_viewport_size(size)
+        page.wait_for_timeout(5000 if at else 700)
+        raw = np.frombuffer(page.screenshot(), np.uint8)
+        file = Path(folder) / f"{name}{'_portrait' if form == 'portrait' else ''}.webp"
+        cv2.imwrite(str(file), cv2.imdecode(raw, cv2.IMREAD_COLOR), [cv2.IMWRITE_WEBP_QUALITY, 82])
+    page.set_viewport_size(LANDSCAPE)
+    if at:
+        page.evaluate("back => { location.hash = back || '#/run' }", back)
 
 
 class Watched:

@@ -71,10 +71,11 @@ def test_operator_from_login_to_complete(browser: Browser, served: Served) -> No
         command(page, "Start")
         state(page, "Execute")
         # Somebody comes: the arm slows down, then stands, and the header says why.
-        served.bench.supervisor.limit = 0.4
+        served.bench.supervisor.limit = 0.15
         words = "person 0.50 m from panda link7, needs 0.70 m"
         expect(page.get_by_test_id("reason")).to_contain_text(words, timeout=SLOW)
-        picture(page, "person")
+        picture(page, "watch", at="watch")
+        picture(page, "person", sizes=("portrait",))
         served.bench.supervisor.limit = 1.0
         command(page, "Hold")
         state(page, "Held")
