@@ -3,8 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WARM := $(VENV)/.compiled
+WEB := cell/pendant/web
+PAGE := cell/pendant/static/index.html
 
-.PHONY: help setup run test live bench lint format system lock clean
+# What does not wait for each other runs side by side.
+MAKEFLAGS += --jobs=2
+
+.PHONY: help setup run test tests live bench lint lint-python lint-page format system lock clean
 
 help:
 	@echo "make run     kit six parts in the twin while a person walks up; ends with a summary and pictures"
@@ -15,7 +21,7 @@ help:
 	@echo "make setup   .venv with the locked packages, system libraries where permitted"
 	@echo "make lock    resolve the dependencies of pyproject.toml anew into requirements.lock"
 
-setup: system $(STAMP)
+setup: system $(STAMP) $(WARM) $(PAGE)
 
 system:
 	@sh scripts/system_libraries.sh
@@ -29,14 +35,28 @@ $(STAMP): requirements.lock requirements-uv.txt pyproject.toml
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python scripts/fetch_pose_model.py
+	touch $@
+
+$(WARM): $(STAMP) | system
 	@echo 'compiling the numerical kernels (once)'
 	$(BIN)/python -m cell.warmup >/dev/null
+	touch $@
+
+# The pendant's page: built from its sources with the Node.js that the environment brings, served from this machine alone.
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json $(STAMP)
+	cd $(WEB) && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --no-audit --no-fund
+	touch $@
+
+$(PAGE): $(WEB)/node_modules/.package-lock.json $(shell find $(WEB)/src $(WEB)/public $(WEB)/index.html $(WEB)/*.ts -type f 2>/dev/null)
+	cd $(WEB) && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build
 	touch $@
 
 run: setup
 	$(BIN)/cell run recipes/library/kitting.yaml --lockstep --seed 1
 
-test: setup lint
+test: lint tests
+
+tests: setup
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not live"
 
 live: setup
@@ -46,11 +66,16 @@ live: setup
 bench: setup
 	$(BIN)/python -m pytest -q -s -p no:cacheprovider -o python_files='bench_*.py' tests/benchmarks
 
-lint: $(STAMP)
+lint: lint-python lint-page
+
+lint-python: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+lint-page: $(PAGE)
+	cd $(WEB) && PATH="$(CURDIR)/$(BIN):$$PATH" && npm run --silent check && npm test --silent
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -65,4 +90,4 @@ lock:
 		--output-file requirements.lock pyproject.toml requirements-build.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis runs
+	rm -rf $(VENV) $(WEB)/node_modules cell/pendant/static build dist *.egg-info .mypy_cache .ruff_cache .hypothesis runs

@@ -12,6 +12,7 @@ import typer
 
 from cell.commands import calibrate as calibrate_command
 from cell.commands import camera as camera_command
+from cell.commands import pendant as pendant_command
 from cell.commands import perceive as perceive_command
 from cell.commands import safety as safety_commands
 
@@ -47,6 +48,7 @@ SetOption = Annotated[
     ),
 ]
 app.add_typer(safety_commands.app, name="safety")
+app.add_typer(pendant_command.app, name="pendant")
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder that receives one folder a run.")]
 ShadowOption = Annotated[
     bool, typer.Option("--shadow", help="The twin's arm follows the measured joints of the cell's arm.")
@@ -157,8 +159,17 @@ def up(
     perception: Annotated[str, typer.Option(metavar="rendered|surface")] = "rendered",
     runs: RunsOption = Path("runs"),
     shadow: ShadowOption = False,
+    port: Annotated[int, typer.Option(metavar="N", min=1024, max=65535, help="Of the pendant, on 127.0.0.1.")] = 8080,
+    pendant: Annotated[bool, typer.Option("--pendant/--no-pendant", help="Serve the teach pendant.")] = True,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The pendant's accounts, points, recipes; else pendant-data beside the runs."),
+    ] = None,
 ) -> None:
-    """Start all nodes of a cell as processes, in real time, until Ctrl-C. Nothing starts to move by itself."""
+    """Start all nodes of a cell as processes, in real time, until Ctrl-C. Nothing starts to move by itself.
+
+    The teach pendant is served on http://127.0.0.1:8080; the first start prints the admin's password, once.
+    """
     if perception not in ("rendered", "surface"):
         raise BadInput(f"--perception: {perception!r} is neither rendered nor surface")
     from cell.commands.run import bring_up
@@ -175,6 +186,8 @@ def up(
         perception="surface" if perception == "surface" else "rendered",
         runs=runs,
         shadow=shadow,
+        pendant_port=port if pendant else None,
+        pendant_data=data,
     )
     raise typer.Exit(bring_up(options))
 
@@ -473,8 +486,10 @@ def _for_people(error: Exception) -> bool:
         ("cell.session", "SessionError"),
         ("cell.bus.ports", "BusError"),
         ("cell.ledger", "LedgerError"),
+        ("cell.pendant.accounts", "AccountError"),
         ("cell.recorder", "RecordError"),
         ("robots.contract", "DriverError"),
+        ("sim.franka_server", "NotInstalled"),
         ("perception.contract", "CameraError"),
         ("perception.cameras.files", "RecordingError"),
     )

@@ -26,6 +26,8 @@ from robots.urdf import UrdfError
 from robots.workcell import Name, Strict, Workcell
 
 SCENARIO_NONE = "none"
+SHADOW_WORLD = "twin_shadow"
+"""The world that only follows an arm, which may be a real one."""
 SIMULATED = ("null", "twin")
 """Drivers that move nothing real."""
 
@@ -64,6 +66,12 @@ class LoadedCell:
     path: Path
     config: CellConfig
     text: str
+
+    @property
+    def simulated(self) -> bool:
+        """The cell's arm is that of a simulated world."""
+        world = self.config.world
+        return world is not None and world.driver != SHADOW_WORLD
 
     @property
     def safety_path(self) -> Path:
@@ -239,7 +247,8 @@ def _identified(config: CellConfig, model: RobotModel, document: Document) -> It
         yield document.error(
             (*at, "delays"), f"{len(found.delays)} values, {model.name} has {model.dof} joints", remedy=again
         )
-    if found.simulation_only and config.world is None and robot.driver not in SIMULATED:
+    real = config.world is None or config.world.driver == SHADOW_WORLD
+    if found.simulation_only and real and robot.driver not in SIMULATED:
         yield document.error(
             (*at, "simulation_only"), "was measured on a simulated arm, this one is real", remedy=again
         )

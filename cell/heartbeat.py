@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import signal
 import time
@@ -29,6 +30,15 @@ def real_time_scheduling(priority: int) -> str:
     except (PermissionError, OSError) as error:
         return f"ordinary scheduling ({error.strerror})"
     return f"SCHED_FIFO priority {priority}"
+
+
+def launcher_lives() -> bool:
+    """Whether the process that started this node is still there; True where this is no node's process.
+
+    The fork server between them does not tell: it lives as long as any node does.
+    """
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
 
 
 class LiveLoop:
@@ -67,6 +77,10 @@ class LiveLoop:
                 if now >= beat:
                     self._beats.send(Heartbeat(self._node.name, now, True, "", self._late), now)
                     self._ports.refresh()
+                    if not launcher_lives():
+                        # Nodes that nobody attends would hold the arm, its session and the processor.
+                        print("the launcher has ended: so does this node", flush=True)
+                        self._stop = True
                     beat, self._late = now + BEAT, 0.0
                 # Woken early, the node is due a period after that.
                 due = now + self._node.period if now < due else max(due + self._node.period, now)

@@ -31,6 +31,7 @@ from cell.referee import RefereeView
 from cell.session import (
     LEDGER,
     OPERATOR,
+    PENDANT,
     RECORDER,
     RUN_PREFIX,
     SKELETONS,
@@ -217,7 +218,7 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         # Observers end last, so that they record how the others ended.
-        for name in self._session.node_names:
+        for name in (PENDANT, *self._session.node_names):
             child = self.children.get(name)
             if child is not None and child.pid is not None and child.exitcode is None:
                 os.kill(child.pid, signal.SIGCONT)
@@ -283,8 +284,17 @@ def run_live(options: RunOptions, show: Show | None = None) -> RunResult:
 
 
 def up(options: RunOptions, announce: Callable[[str], None] = print) -> None:
-    """Start all nodes and keep them until Ctrl-C. A node that ends by itself is reported, not restarted."""
-    session = new_session(replace(options, mode="live"), run_directory(options.runs))
+    """Start all nodes and the pendant, and keep them until Ctrl-C.
+
+    A node that ends by itself is reported, not restarted: what it held is a person's to look at. The pendant decides
+    nothing, so it is started again. Raises FileErrors, SessionError, BusError before anything has started.
+    """
+    from cell.pendant.place import first_password, pendant_of
+
+    pendant = pendant_of(options)
+    # With a pendant, people of a simulated world wait until somebody starts the recipe there.
+    attended = pendant is not None
+    session = new_session(replace(options, mode="live"), run_directory(options.runs), attended, pendant)
     with Processes(session) as processes:
         ports = ZmqPorts(OPERATOR, session.addresses)
         try:
@@ -292,17 +302,53 @@ def up(options: RunOptions, announce: Callable[[str], None] = print) -> None:
             announce(
                 f"The cell is up: {len(session.node_names)} nodes, run folder {session.directory}. Ctrl-C ends it."
             )
+            keeper = None
+            if pendant is not None:
+                password = first_password(Path(pendant.data))
+                if password:
+                    # At once: it exists nowhere else, whatever happens next.
+                    announce(f"First start: log in as admin with the password {password} (shown only now; change it).")
+                processes.start(PENDANT)
+                keeper = PendantKeeper(processes, ports)
+                _await_nodes([PENDANT], processes, ports, RealClock())
+                announce(f"Pendant: http://127.0.0.1:{pendant.port}")
             told: set[str] = set()
             while True:
                 for name, code in processes.ended().items():
-                    if name not in told:
+                    if name == PENDANT and keeper is not None:
+                        keeper.revive(code, announce)
+                    elif name not in told:
                         told.add(name)
                         announce(f"node {name} ended with code {code}: {processes.log_tail(name, 1)}")
+                ports.refresh()
                 time.sleep(0.2)
         except KeyboardInterrupt:
             announce("ending ...")
         finally:
             ports.close()
+
+
+class PendantKeeper:
+    """Starts a pendant that has ended again, ever more rarely if it does not stay, and says so to the ledger."""
+
+    def __init__(self, processes: Processes, ports: ZmqPorts) -> None:
+        self._processes = processes
+        self._events = ports.event_source()
+        self._again = 0.0
+        self._wait = 0.5
+
+    def revive(self, code: int, announce: Callable[[str], None]) -> None:
+        """Called while it is down; starts it when it is time."""
+        now = time.monotonic()
+        if self._again == 0.0:
+            tail = self._processes.log_tail(PENDANT, 1)
+            announce(f"the pendant ended with code {code} and is started again: {tail}")
+            self._events.emit("pendant.ended", now, code=code, text=tail)
+            self._again, self._wait = now + self._wait, min(2.0 * self._wait, 30.0)
+        elif now >= self._again:
+            self._again = 0.0
+            self._processes.start(PENDANT)
+            self._events.emit("pendant.restarted", now)
 
 
 __all__ = ["BusError", "Processes", "Progress", "RunResult", "run_live", "run_lockstep", "up"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cell.bus.ports import Node, Ports
 from cell.clock import Clock
@@ -49,6 +49,9 @@ from safety.stopping import Stopping, StoppingError
 from safety.supervisor import SupervisorCore
 from safety.zones import keep_out_boxes
 
+if TYPE_CHECKING:
+    from cell.loading import Loader
+
 PERCEPTION_PERIOD = 0.004
 CAMERA_PERIOD = 0.004
 LIVE_CAMERA_PERIOD = 0.001
@@ -58,7 +61,16 @@ SELF_TESTED = ("exact", "ssm_contact", "reach")
 others look at a distance or a zone alone."""
 
 
-def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1) -> Node:
+def helper_of(name: str, session: Session) -> Loader | None:
+    """Start what a live node needs beside itself before it opens any socket: the controller's recipe analysis."""
+    if name != CONTROLLER or session.file.mode != "live":
+        return None
+    from cell.loading import ProcessLoader
+
+    return ProcessLoader(session.cell)
+
+
+def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1, helper: Loader | None = None) -> Node:
     """Return node `name`. Raises SessionError for a name the session does not have."""
     if name == WORLD:
         return _world(session, ports, clock)
@@ -75,7 +87,7 @@ def build(name: str, session: Session, ports: Ports, clock: Clock, boot: int = 1
     if name == ARM:
         return _arm(session, ports)
     if name == CONTROLLER:
-        return _controller(session, ports)
+        return _controller(session, ports, helper)
     return _observer(name, session, ports)
 
 
@@ -146,7 +158,8 @@ def _camera(name: str, session: Session, ports: Ports) -> Node:
     return CameraNode(camera, _frame_sink(camera.info, session, ports), ports.event_source(), period)
 
 
-def _ring(info: CameraInfo, session: Session) -> tuple[Path, RingFormat]:
+def camera_ring(info: CameraInfo, session: Session) -> tuple[Path, RingFormat]:
+    """Where the frames of a live camera are handed over."""
     return ring_folder(session.file.bus), RingFormat(info.name, info.intrinsics, info.colour)
 
 
@@ -157,7 +170,7 @@ def _frame_sink(info: CameraInfo, session: Session, ports: Ports) -> FrameSink:
     from cell.session import SessionError
 
     try:
-        writer = RingWriter(*_ring(info, session))
+        writer = RingWriter(*camera_ring(info, session))
     except RingError as error:
         raise SessionError(str(error)) from error
     return RingSink(writer, ports.publisher(topic_ready(info.name), FrameReady))
@@ -167,7 +180,7 @@ def _frame_source(info: CameraInfo, session: Session, ports: Ports) -> FrameSour
     if session.file.mode != "live":
         return BusSource(ports, info.name)
     # Copying colours would cost more than depth does.
-    reader = RingReader(*_ring(info, session), colour=False)
+    reader = RingReader(*camera_ring(info, session), colour=False)
     return RingSource(reader, ports.subscriber(topic_ready(info.name), FrameReady))
 
 
@@ -190,7 +203,7 @@ def _skeletons(session: Session, ports: Ports) -> Node:
     live = session.file.mode == "live"
     coloured = [info for info in infos if info.colour]
     sources: dict[str, FrameSource] = {
-        info.name: RingSource(RingReader(*_ring(info, session))) if live else ColourSource(ports, info.name)
+        info.name: RingSource(RingReader(*camera_ring(info, session))) if live else ColourSource(ports, info.name)
         for info in coloured
     }
     return SkeletonNode(ports, core, sources)
@@ -281,10 +294,10 @@ def _arm(session: Session, ports: Ports) -> Node:
     return RobotNode(ports, robot, model, driver, rules)
 
 
-def _controller(session: Session, ports: Ports) -> Node:
+def _controller(session: Session, ports: Ports, loader: Loader | None) -> Node:
     from cell.controller import build_controller
 
-    return build_controller(session, ports)
+    return build_controller(session, ports, loader)
 
 
 def _observer(name: str, session: Session, ports: Ports) -> Node:

@@ -47,3 +47,7 @@ class RunOptions:
     quiet: bool = False
     shadow: bool = False
     """The twin's arm follows the measured joints of the cell's arm."""
+    pendant_port: int | None = None
+    """`cell up`: TCP port of the pendant on 127.0.0.1; None: no pendant."""
+    pendant_data: Path | None = None
+    """Accounts, points and own recipes; None: `pendant-data` beside the runs."""

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from cell.bus.ports import BusError, Node
-from cell.session import Session, SessionError, load_session
+from cell.session import PENDANT, Session, SessionError, load_session
 from cell.yamlfile import FileErrors
 
 PRIORITY = {
@@ -25,8 +25,8 @@ PRIORITY = {
 """SCHED_FIFO priorities where the system permits, by the first word of a node's name: the last line before the drives
 comes first. A controller or a camera that is late stops the arm, so both go before what only
 tells or records."""
-NICE = {"skeletons": 10}
-"""What only labels takes what time others leave."""
+NICE = {"skeletons": 10, PENDANT: 5}
+"""What only labels or shows takes what time others leave."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -52,8 +52,8 @@ def warm_up(node: Node) -> None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when the fork server ends, which ends with the launcher, however that dies:
-    nodes left over would hold the arm's session and the processor."""
+    """Have the kernel end this process when the fork server ends. That the launcher has ended each node sees for itself
+    (`cell.heartbeat.launcher_lives`): the fork server outlives it."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -77,13 +77,18 @@ def _run(name: str, session_file: Path) -> int:
     # Scheduling comes before the first ZeroMQ context, or its threads stay behind at ordinary priority.
     from cell.bus.zeromq import ZmqPorts
     from cell.clock import RealClock
-    from cell.nodes import build
+    from cell.nodes import build, helper_of
 
     clock = RealClock()
     try:
         session = load_session(session_file)
+        if name == PENDANT:
+            from cell.pendant.server import serve
+
+            return serve(session)
+        helper = helper_of(name, session)
         ports = ZmqPorts(name, session.addresses)
-        node = build(name, session, ports, clock, boot=ports.boot)
+        node = build(name, session, ports, clock, boot=ports.boot, helper=helper)
     except (SessionError, FileErrors, BusError) as error:
         print(error, file=sys.stderr, flush=True)
         return 2

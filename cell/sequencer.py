@@ -7,14 +7,14 @@ controller's and the robot node's business, so a Hold in mid-motion needs nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from cell.arm import Arm, Running, start
-from cell.contract import Question
+from cell.contract import Question, Stepping
 from recipes.analysis import Analysis
 from recipes.contract import (
     Action,
@@ -46,6 +46,8 @@ class Frozen:
     """Of recipe, formula, cell and versions."""
     analysis: Analysis
     batches: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The formula."""
 
 
 def decide(outcome: Outcome, call: PhaseCall, attempts: int) -> str:
@@ -82,6 +84,10 @@ class Sequencer:
     """Why the recipe gave up by its own rules; the controller stops."""
     bug: str = ""
     """A skill raised what it never should."""
+    stepping: Stepping = "automatic"
+    """May be changed at any time; counts from the next phase on."""
+    waits: bool = False
+    """The next phase waits for `let_next`."""
 
     def __post_init__(self) -> None:
         self._queue: list[PhaseCall] = []
@@ -96,6 +102,9 @@ class Sequencer:
         self._batch_began = 0.0
         self._in_changeover = False
         self._choice = ""
+        self._let = False
+        self._to_confirm = ""
+        self._confirming = ""
         self._placed_before = self.context.parts.placed
 
     # ------------------------------------------------------------ what people see
@@ -178,7 +187,11 @@ class Sequencer:
             self.emit("part.lost", ended.started + ended.spent, part=held.name)
 
     def _begin(self, now: float) -> bool:
-        if not self._queue and not self._next_round(now):
+        if self._to_confirm and not self._confirmed():
+            return False
+        if self.stopped or (not self._queue and not self._next_round(now)):
+            return False
+        if not self._admitted():
             return False
         call = self._call = self._queue.pop(0)
         if not self._in_changeover:
@@ -186,6 +199,35 @@ class Sequencer:
         self._attempts = 1
         self.emit("recipe.phase_started", now, key=call.key, phase=call.label, batch=self.batch, step=self.step_number)
         self._open()
+        return True
+
+    def let_next(self) -> bool:
+        """Let the waiting phase begin; False if none waits."""
+        if not self.waits:
+            return False
+        self._let, self.waits = True, False
+        return True
+
+    def _admitted(self) -> bool:
+        """May the next phase begin? In stepping mode `step` each one waits for the person."""
+        if self.stepping == "step" and not self._let:
+            self.waits = True
+            return False
+        self._let = self.waits = False
+        return True
+
+    def _confirmed(self) -> bool:
+        """Has the person confirmed the phase that has ended? `stop` ends the batch."""
+        if not self._confirming and self.stepping == "confirm_each":
+            self._ask("confirm", f"{self._to_confirm}: done?", ("continue", "stop"))
+            self._confirming = self.question.id if self.question is not None else ""
+        if self._confirming:
+            answer = self._answers.get(self._confirming)
+            if answer is None:
+                return False
+            if answer == "stop":
+                self.stopped = f"{self._to_confirm}: stopped by the operator"
+        self.question, self._confirming, self._to_confirm = None, "", ""
         return True
 
     def _next_round(self, now: float) -> bool:
@@ -285,6 +327,7 @@ class Sequencer:
         )
         if outcome.code == "done":
             self.parts_done = self.context.parts.placed - self._placed_before
+            self._to_confirm = call.label
             return
         decision = decide(outcome, call, self._attempts)
         if decision == "retry":

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from cell.bus.zeromq import Addresses
-from cell.config import LoadedCell, WorldConfig, beside, load_cell
+from cell.config import SHADOW_WORLD, LoadedCell, WorldConfig, beside, load_cell
 from cell.options import RunOptions
 from safety.acceptance import AcceptanceError, acceptance_faults, load_trusted, trust_path
 from safety.config import SafetyConfig, fingerprint, load_safety
@@ -23,16 +23,29 @@ from safety.methods import Method
 WORLD, PERCEPTION, SUPERVISOR, CONTROLLER, ARM = "twin", "perception", "supervisor", "controller", "arm"
 LEDGER, RECORDER, OPERATOR = "ledger", "recorder", "operator"
 SKELETONS = "skeletons"
+PENDANT = "pendant"
+"""Serves people in a browser. No node waits for it or misses it: it is not among the session's nodes."""
 RUN_PREFIX = "cell-"
 """Begins the names of folders that live runs make for sockets and frames."""
 NO_ARM = "null"
 """The driver that moves nothing."""
-SHADOW = "twin_shadow"
+SHADOW = SHADOW_WORLD
 """The world whose arm follows another."""
 
 
 class SessionError(Exception):
     """A session that cannot start; the text says why and what to do."""
+
+
+class PendantFile(msgspec.Struct, frozen=True):
+    """How the pendant is served."""
+
+    port: int
+    """TCP port on 127.0.0.1."""
+    data: str
+    """Folder of accounts, points, own recipes."""
+    runs: str
+    """Folder with one folder a run."""
 
 
 class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +70,8 @@ class SessionFile(msgspec.Struct, frozen=True, kw_only=True):
     """The world's arm follows the measured joints."""
     attended: bool = False
     """Somebody tells the world when the run starts: its people wait for that."""
+    pendant: PendantFile | None = None
+    """None: the cell has no pendant."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,8 @@ class Session:
 
     @property
     def addresses(self) -> Addresses:
-        return Addresses(Path(self.file.bus), [*self.node_names, OPERATOR])
+        pendant = [PENDANT] if self.file.pendant is not None else []
+        return Addresses(Path(self.file.bus), [*self.node_names, OPERATOR, *pendant])
 
 
 def read_safety(cell: LoadedCell) -> SafetyConfig:
@@ -147,7 +163,9 @@ def _clip(clip: str) -> str:
     return str(path.resolve()) if path.is_file() else clip
 
 
-def new_session(options: RunOptions, directory: Path, attended: bool = False) -> Session:
+def new_session(
+    options: RunOptions, directory: Path, attended: bool = False, pendant: PendantFile | None = None
+) -> Session:
     """Read and check all files and deal out the session's key. Raises FileErrors, SessionError."""
     cell = load_cell(options.cell)
     if options.shadow:
@@ -169,6 +187,7 @@ def new_session(options: RunOptions, directory: Path, attended: bool = False) ->
         bus=tempfile.mkdtemp(prefix=RUN_PREFIX) if options.mode == "live" else "",
         shadow=options.shadow,
         attended=attended,
+        pendant=pendant,
     )
     session = Session(file, cell, safety)
     _check_acceptance(session)

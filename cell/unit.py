@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cell.alarms import SEVERITY, Alarms, Change, load_definitions
+from cell.alarms import Alarms, Change, load_definitions
 from cell.arm import Arm
-from cell.contract import Command, Question
+from cell.contract import Command, Question, ResumeItem, Stepping
+from cell.manual import Manual
+from cell.objections import RESTING, objection
 from cell.packml import PackML, Refused, Row
+from cell.resume import Snapshot, compare, snapshot
 from cell.sequencer import Frozen, Sequencer
 from cell.watch import BLOCKED_TIME, Seen, blocked, conditions
 from recipes.contract import CellView, PhaseFault, SkillContext
@@ -25,6 +28,7 @@ from recipes.parts import Parts, PartsError
 from recipes.skills.move_to import held_geometry
 from recipes.travel import Load, to_joints
 from robots.contract import RobotState
+from robots.manual import mode_refusal
 
 AT_HOME = 0.01
 """The arm counts as at its rest pose when every joint is this near, rad."""
@@ -34,7 +38,6 @@ STOP_TIME = 10.0
 RESET_TIME = 10.0
 HOLD_TIME = 3.0
 """Holding waits so long for an action that wants to end first, and for a trembling arm to be still, s."""
-RESTING = frozenset({"Stopped", "Idle", "Complete", "Aborted"})
 HOLDABLE = frozenset({"Starting", "Execute", "Unholding", "Suspending", "Suspended", "Unsuspending"})
 
 
@@ -64,7 +67,13 @@ class Unit:
         self._request = ""
         self._asked = False
         self._home_id = ""
-        self._phase_alarm = ""
+        self.phase_alarm = ""
+        """Code of the alarm that stands for the failed phase."""
+        self.loading = ""
+        """Recipe being analysed; nothing starts meanwhile."""
+        self.stepping: Stepping = "automatic"
+        self.manual = Manual(self.cell, self.arm)
+        self._held: Snapshot | None = None
         self._robot_codes: set[str] = set()
 
     # ------------------------------------------------------------ one step
@@ -81,6 +90,7 @@ class Unit:
 
     def _changed(self, row: Row) -> None:
         self._entered, self._request, self._asked = self._now, "", False
+        self._held = snapshot(self.seen.state, self.seen.observation) if row.target == "Held" else None
         self.emit(
             "packml.state",
             self._now,
@@ -95,7 +105,12 @@ class Unit:
     def command(self, command: Command, now: float) -> None:
         """Take a PackML command. Raises Refused with the reason; then nothing has changed."""
         self._now = now
-        reason = self._objection(command.name)
+        if command.name in ("Stop", "Hold") and self.packml.state in RESTING:
+            # The state admits neither, but a motion by hand is always stopped.
+            if self.manual.cancel(f"{command.name} by {command.person}", now):
+                self.emit("operator.command", now, command=command.name, person=command.person)
+                return
+        reason = objection(self, command.name)
         if reason and command.name in self.packml.table.admitted(self.packml.state):
             raise Refused(reason)
         self.packml.command(command.name)
@@ -105,42 +120,6 @@ class Unit:
                 self.sequencer.recover(now)
         self.emit("operator.command", now, command=command.name, person=command.person)
 
-    def _objection(self, name: str) -> str:
-        """What speaks against a command that the state would admit."""
-        if name in ("Reset", "Start", "Unhold", "Clear"):
-            # An alarm that reacts less than the state it led to does not keep the person from clearing that state.
-            level = SEVERITY["abort"] if name == "Clear" else SEVERITY["hold"]
-            open_ = [
-                a
-                for a in self.alarms.listed()
-                if a.active and SEVERITY[a.definition.reaction] >= level and not self._resolved(a.code, name)
-            ]
-            if open_:
-                return f"{open_[0].definition.text}: {open_[0].definition.remedy}"
-        if name == "Start":
-            return self._not_startable()
-        if name == "Unhold" and self.sequencer is not None and self.sequencer.failure is not None:
-            return "" if self.sequencer.choice_made else "choose a recovery for the failed phase first"
-        return ""
-
-    def _resolved(self, code: str, name: str) -> bool:
-        """Unhold itself is the person's answer to these causes."""
-        if name != "Unhold":
-            return False
-        chosen = self.sequencer is not None and self.sequencer.choice_made
-        return code == "supervisor_restarted" or (code == self._phase_alarm and chosen)
-
-    def _not_startable(self) -> str:
-        if self.frozen is None:
-            return "no recipe is loaded"
-        if not self.frozen.analysis.ok:
-            return f"the recipe has {len(self.frozen.analysis.problems)} problems: {self.frozen.analysis.problems[0]}"
-        if self.mode != "automatic":
-            return "the cell is in manual mode"
-        if self.seen.status is None:
-            return "no safety supervisor has reported yet"
-        return ""
-
     def answer(self, question: str, choice: str, person: str, now: float) -> None:
         """Answer the open question. Raises Refused."""
         reason = self.sequencer.answer(question, choice) if self.sequencer is not None else "no question is open"
@@ -148,7 +127,32 @@ class Unit:
             raise Refused(reason)
         self.emit("operator.answer", now, question=question, answer=choice, person=person)
 
-    def set_override(self, value: float, now: float) -> None:
+    def load(self, frozen: Frozen | None, person: str, now: float) -> None:
+        """Take over what Start shall run; None: nothing. Raises Refused outside the resting states."""
+        self.check_resting("a recipe is loaded")
+        self.frozen, self.sequencer = frozen, None
+        data = {"recipe": frozen.recipe, "fingerprint": frozen.fingerprint} if frozen is not None else {"recipe": ""}
+        self.emit("operator.load", now, person=person, **data)
+
+    def check_resting(self, what: str) -> None:
+        """Raises Refused unless nothing of a recipe is under way."""
+        if self.packml.state not in RESTING:
+            raise Refused(f"{what} in {', '.join(sorted(RESTING))} only, not in {self.packml.state}")
+
+    def set_stepping(self, value: Stepping, person: str, now: float) -> None:
+        """How phases follow each other."""
+        self.stepping = value
+        if self.sequencer is not None:
+            self.sequencer.stepping = value
+        self.emit("operator.stepping", now, value=value, person=person)
+
+    def let_next(self, person: str, now: float) -> None:
+        """Let the waiting phase begin. Raises Refused."""
+        if self.packml.state != "Execute" or self.sequencer is None or not self.sequencer.let_next():
+            raise Refused("no phase waits for this")
+        self.emit("operator.next", now, person=person)
+
+    def set_override(self, value: float, now: float, person: str = "operator") -> None:
         """Speed override of the operator. Raises Refused."""
         # Written so that a NaN is refused.
         if not 0.0 <= value <= 1.0:
@@ -156,14 +160,20 @@ class Unit:
         self.override = value
         if self.packml.state not in ("Holding", "Held"):
             self.arm.set_override(value, now)
-        self.emit("operator.override", now, value=value)
+        self.emit("operator.override", now, value=value, person=person)
 
     def set_mode(self, mode: Literal["automatic", "manual"], person: str, now: float) -> None:
         """Automatic or manual. Raises Refused."""
-        if self.packml.state not in RESTING:
-            raise Refused(f"the mode is changed in {', '.join(sorted(RESTING))} only, not in {self.packml.state}")
+        self.check_resting("the mode is changed")
+        refused = mode_refusal(mode, self.arm.state)
+        if refused:
+            raise Refused(refused)
+        self.manual.cancel("the mode is changed", now)
         self.mode = mode
         self.arm.set_mode(mode, now)
+        if mode == "manual":
+            # A stop in mid-motion has left the arm with an override of 0.
+            self.arm.set_override(self.override, now)
         self.emit("operator.mode", now, mode=mode, person=person)
 
     def acknowledge(self, code: str, person: str, now: float) -> None:
@@ -203,11 +213,11 @@ class Unit:
     def _watch_phase(self, now: float) -> None:
         sequencer = self.sequencer
         code = sequencer.failure.code if sequencer is not None and sequencer.failure is not None else ""
-        if self._phase_alarm and self._phase_alarm != code:
-            self._tell(self.alarms.clear(self._phase_alarm), now)
+        if self.phase_alarm and self.phase_alarm != code:
+            self._tell(self.alarms.clear(self.phase_alarm), now)
         if code and sequencer is not None and sequencer.failure is not None:
             self._set(code, True, sequencer.failure.text, now)
-        self._phase_alarm = code
+        self.phase_alarm = code
         bug = sequencer.bug if sequencer is not None else ""
         self._set("skill_bug", bool(bug), bug, now)
 
@@ -291,7 +301,7 @@ class Unit:
                 self.seen.fingerprint = self.seen.status.fingerprint
             context = SkillContext(self.cell, self.parts, self.cell.home.copy(), 0.0)
             context.cache = dict(self.frozen.analysis.motions)
-            self.sequencer = Sequencer(self.frozen, context, self.emit)
+            self.sequencer = Sequencer(self.frozen, context, self.emit, stepping=self.stepping)
         return self._go_home(now)
 
     def _go_home(self, now: float) -> bool:
@@ -382,6 +392,11 @@ class Unit:
         return True
 
     # ------------------------------------------------------------ what people see
+
+    @property
+    def resume(self) -> list[ResumeItem]:
+        """In Held: what has changed since the arm stood still."""
+        return [] if self._held is None else compare(self._held, snapshot(self.seen.state, self.seen.observation))
 
     @property
     def question(self) -> Question | None:

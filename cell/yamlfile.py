@@ -130,7 +130,7 @@ class Document:
             types_here = list(_annotations_at(model, path))
             if kind == "extra_forbidden":
                 names = sorted(_known_fields(_annotations_at(model, path[:-1])))
-                yield self.error(at + path, "unknown key", ", ".join(names), _nearest(str(path[-1]), names))
+                yield self.error(at + path, "unknown key", ", ".join(names), _nearest(str((path or loc)[-1]), names))
             elif missing:
                 yield self.error(at + path, "is missing", _range(types_here))
             else:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from cell.yamlfile import Document, FileError, FileErrors, read_yaml
+from cell.yamlfile import SIZE_LIMIT, Document, FileError, FileErrors, parse_text, read_yaml
 from recipes.contract import CellView, Skill
 from recipes.formula import Formula, check_declarations, fill
 from recipes.schema import LOOP_LIMIT, Operation, Phase, Recipe, Recovery
@@ -60,10 +60,19 @@ def inspect_recipe(path: Path) -> tuple[LoadedRecipe, list[FileError]]:
 
     Raises FileErrors if the file does not even fit the schema.
     """
-    document = read_yaml(path)
+    return _inspect(read_yaml(path), path.read_text(encoding="utf-8"))
+
+
+def read_recipe(text: str, file: str = "<text>") -> tuple[LoadedRecipe, list[FileError]]:
+    """Read a recipe given as text, as `inspect_recipe` does. Raises FileErrors."""
+    if len(text.encode()) > SIZE_LIMIT:
+        raise FileErrors([FileError(file, 0, "", "the recipe is too large", f"at most {SIZE_LIMIT} bytes")])
+    return _inspect(parse_text(text, file), text)
+
+
+def _inspect(document: Document, text: str) -> tuple[LoadedRecipe, list[FileError]]:
     recipe = document.parse(Recipe)
-    loaded = LoadedRecipe(recipe, document, path.read_text(encoding="utf-8"))
-    return loaded, list(check_declarations(recipe, document))
+    return LoadedRecipe(recipe, document, text), list(check_declarations(recipe, document))
 
 
 @cache

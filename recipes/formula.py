@@ -77,8 +77,8 @@ def _nearest(word: str, names: list[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def parse_settings(recipe: Recipe, settings: Mapping[str, str]) -> tuple[Formula, list[FileError]]:
-    """Return defaults overlaid with `--set name=value` texts, and what is wrong with those texts."""
+def parse_settings(recipe: Recipe, settings: Mapping[str, Any]) -> tuple[Formula, list[FileError]]:
+    """Return defaults overlaid with `--set name=value` texts or ready values, and what is wrong with them."""
     formula: Formula = {name: parameter.default for name, parameter in recipe.parameters.items()}
     errors = []
     for name, text in settings.items():
@@ -89,7 +89,7 @@ def parse_settings(recipe: Recipe, settings: Mapping[str, str]) -> tuple[Formula
             remedy = _nearest(name, list(recipe.parameters)).strip(" ()")
             errors.append(FileError("command line", 0, field, "unknown parameter", names, remedy))
             continue
-        value = _parse(parameter, text)
+        value = _parse(parameter, text) if isinstance(text, str) else text
         fault = fault_of(parameter, value)
         if fault:
             errors.append(FileError("command line", 0, field, fault, allowed_of(parameter)))

@@ -337,7 +337,11 @@ class Setpoint(msgspec.Struct, frozen=True):
 
 
 class Driver(Protocol):
-    """A robot make behind the node. All methods return at once; none raises anything but `DriverError`."""
+    """A robot make behind the node. All methods return at once; none raises anything but `DriverError`.
+
+    A driver that counts what it does may have a property `account`, a dict of numbers since it connected; the node puts
+    it into the ledger every ten seconds, as the event `robot.drives`.
+    """
 
     info: DriverInfo
 

@@ -5,7 +5,9 @@ Pure. The node refuses manual mode and jogging by these answers, and stops manua
 
 from __future__ import annotations
 
-from robots.contract import DriverInfo, DriverState
+from typing import Literal
+
+from robots.contract import DriverInfo, DriverState, RobotState
 
 NO_DEVICES = "this driver reads neither a mode switch nor an enabling device: no manual work on this arm"
 TURN_MANUAL = "turn the mode switch of the arm to manual"
@@ -27,6 +29,15 @@ def switch_missing(info: DriverInfo, state: DriverState | None) -> str:
     if position is None:
         return "" if info.simulated else NO_SWITCH
     return TURN_MANUAL
+
+
+def mode_refusal(mode: Literal["automatic", "manual"], state: RobotState | None) -> str:
+    """Why the robot node will not take a mode, from what it publishes; empty: it will, as far as the devices go."""
+    if state is None:
+        return ""
+    if mode == "automatic":
+        return TURN_AUTOMATIC if state.mode_switch == "manual" else ""
+    return "" if state.manual_missing == HOLD_DEVICE else state.manual_missing
 
 
 def manual_missing(info: DriverInfo, state: DriverState | None, demanded: bool) -> str:

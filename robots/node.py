@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from cell.bus.messages import Envelope
@@ -29,6 +30,8 @@ from robots.rehearsal import Rehearsal
 from robots.requests import REQUESTS
 from robots.tick import Inputs, Outputs
 
+ACCOUNT_EVERY = 10.0
+"""Between two accounts of the driver in the ledger, s."""
 RECONNECT = 1.0
 """Time between two attempts to reach the drives, s."""
 
@@ -63,6 +66,7 @@ class RobotNode:
         self._last: float | None = None
         self.published: RobotState | None = None
         """The last state that was sent."""
+        self._account_due = -math.inf
         self._rehearsal = Rehearsal(config, model, driver.info, rules)
 
     def warm_up(self) -> None:
@@ -85,6 +89,15 @@ class RobotNode:
         out = self.core.step(now, inputs)
         self._drive(now, out)
         self._send(now, out)
+        if now >= self._account_due:
+            self._account(now)
+
+    def _account(self, now: float) -> None:
+        """What the driver has counted, for whoever looks into its pace later."""
+        self._account_due = now + ACCOUNT_EVERY
+        counted: dict[str, float] = getattr(self.driver, "account", {})
+        if counted:
+            self._events.emit("robot.drives", now, **counted)
 
     def _read(self, now: float) -> tuple[DriverState | None, str]:
         try:

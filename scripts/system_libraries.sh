@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the system libraries the packages need, where that is permitted; else names them. Never fails the set-up:
-# the twin also runs without EGL, on PyBullet's own renderer.
+# the twin also runs without EGL, on PyBullet's own renderer. Chromium is for the tests of the pendant's page.
 set -u
-packages="libusb-1.0-0 libegl1 libgles2 libgl1 libglib2.0-0 libgl1-mesa-dri"
+packages="libusb-1.0-0 libegl1 libgles2 libgl1 libglib2.0-0 libgl1-mesa-dri chromium"
 command -v dpkg-query >/dev/null 2>&1 || {
     echo "This is no Debian or Ubuntu: install what corresponds to: $packages"
     exit 0

@@ -32,7 +32,7 @@ def checked(options: RunOptions) -> RunOptions:
         raise FileErrors(errors)
     if options.mode == "live":
         # Later this would only be seen in a node's log.
-        from cell.controller import freeze
+        from cell.loading import freeze
 
         freeze(loaded, cell, cell.view(), options.settings, options.batches)
     return replace(options, recipe=Path(loaded.document.file))

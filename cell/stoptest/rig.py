@@ -73,6 +73,8 @@ class Arm(NamedTuple):
     world: Node | None
     """Steps before the robot node; None: the arm keeps its own time."""
     simulated_time: bool
+    simulated: bool
+    """Nothing real moves, whatever keeps the time."""
     loads: bool
     """The world can attach a load."""
 
@@ -89,7 +91,7 @@ def cell_arm(cell: LoadedCell, driver_name: str, world: bool) -> Arm:
         factory = entry_point("cell.worlds", config.world.driver)
         node = factory(hub.ports(WORLD), config.workcell, robot, dict(config.world.options), None, 1, now=0.0)
     driver = entry_point("cell.robot_drivers", driver_name)(dict(config.robot.options), model.dof, hub.ports(ARM))
-    return Arm(hub, config.robot, model, driver, node, world, world)
+    return Arm(hub, config.robot, model, driver, node, world, world or driver.info.simulated, world)
 
 
 class _Around:
@@ -130,7 +132,8 @@ def bench_arm(driver_name: str, options: dict[str, Any], block: dict[str, Any] |
     except BaseException:
         around.close()
         raise
-    return Arm(hub, config, model, driver, _Around(around), not around.real_time, False)
+    simulated = bench is not None or driver.info.simulated
+    return Arm(hub, config, model, driver, _Around(around), not around.real_time, simulated, False)
 
 
 class Rig:

@@ -56,6 +56,12 @@ class ArmWithGripper:
             state, gripper_width=width, gripper_holding=f.holding, fault=state.fault or told or lost
         )
 
+    @property
+    def account(self) -> dict[str, float]:
+        """What the arm's driver has counted."""
+        counted: dict[str, float] = getattr(self.arm, "account", {})
+        return counted
+
     def send(self, setpoint: Setpoint) -> Setpoint:
         return self.arm.send(setpoint)
 

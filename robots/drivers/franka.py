@@ -151,6 +151,12 @@ class FrankaDriver:
         m = self._measured
         return (m.cycles, m.missed, m.answered) if m is not None else (0, 0, 0.0)
 
+    @property
+    def account(self) -> dict[str, float]:
+        """The same by name, for the ledger."""
+        names = ("cycles", "missed", "answered")
+        return dict(zip(names, self.cycles, strict=True)) if self._measured is not None else {}
+
     def _settings(self) -> link.Settings:
         return self.options.settings(ready=not self._lost)
 

@@ -143,6 +143,12 @@ class UrDriver:
         if board is not None:
             board.close()
 
+    @property
+    def account(self) -> dict[str, float]:
+        """`servoj` commands of this connection, and how long it has commanded, s."""
+        m = self._measured
+        return {"commands": m.commands, "commanding_s": round(m.commanding, 3)} if m is not None else {}
+
     # ------------------------------------------------------------ from the robot
 
     def state(self, now: float) -> DriverState | None:

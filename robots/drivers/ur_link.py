@@ -101,6 +101,10 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     """Setpoints are not followed until `Recover`."""
     problem: str
     """What the process itself found wrong, or empty."""
+    commands: int = 0
+    """`servoj` commands of this connection."""
+    commanding: float = 0.0
+    """How long it has commanded, pauses left out, s."""
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -68,6 +68,7 @@ class Hand:
         self.recovered = 0
         self.halted = False
         self.problem = ""
+        self.commands, self.commanding = 0, 0.0
 
     # ------------------------------------------------------------ from the other thread
 
@@ -152,6 +153,10 @@ class Hand:
         if not self._streaming and not self._near(target):
             self.halted, self.problem = True, "the first setpoint was not where the arm stands"
             return
+        self.commands, self.commanding = (
+            self.commands + 1,
+            self.commanding + (now - self._heard if self._streaming else 0.0),
+        )
         self._heard, self._streaming = now, True
         s = self._settings
         if not self._control.servoJ(target, 0.0, 0.0, 1.0 / RATE, s.lookahead, s.gain):
@@ -326,6 +331,7 @@ class Eye:
             self._seq, self._clock.at(round(1e3 * stamp) % (1 << 32), now), q, dq, r.getRobotMode(),
             r.getSafetyStatusBits(), r.getRuntimeState() == link.PLAYING, r.getActualDigitalInputBits(),
             r.getActualDigitalOutputBits(), r.getTargetSpeedFraction(), hand.recovered, hand.halted, hand.problem,
+            hand.commands, hand.commanding,
         )  # fmt: skip
         self._board.write(link.encode(report))
         return True

@@ -15,7 +15,8 @@ from cell.bus.inprocess import Hub
 from cell.bus.messages import PROTOCOL_VERSION, Event, Hello, Reply
 from cell.config import LoadedCell, load_cell
 from cell.contract import SERVICE, TOPIC_STATUS, CellStatus, Command
-from cell.controller import ControllerNode, freeze
+from cell.controller import ControllerNode
+from cell.loading import freeze
 from cell.sequencer import Frozen
 from perception.contract import TOPIC_EXPECTED, TOPIC_OBSERVATION, ExpectedParts, Observation
 from recipes.contract import GripAction

@@ -397,6 +397,24 @@ def test_hello_of_another_version_and_mode_changes_are_refused() -> None:
     assert bench.ask(AcknowledgeAlarm("nothing")).verdict == "rejected"
 
 
+@pytest.mark.requirement("ROB-30")
+def test_the_cells_mode_follows_the_arms_mode_switch() -> None:
+    bench = Bench()
+    bench.driver.mode_switch = "automatic"
+    bench.run(0.1)
+    assert "mode switch" in bench.ask(SetUnitMode("manual")).reason
+    assert bench.status is not None and bench.status.mode == "automatic"
+    bench.driver.mode_switch = "manual"
+    bench.run(0.1)
+    assert bench.ask(SetUnitMode("manual")).verdict == "done"
+    bench.run(0.1)
+    assert bench.status.mode == "manual"
+    assert "mode switch" in bench.ask(SetUnitMode("automatic")).reason
+    bench.driver.mode_switch = "automatic"
+    bench.run(0.1)
+    assert bench.ask(SetUnitMode("automatic")).verdict == "done"
+
+
 def test_an_override_survives_a_hold() -> None:
     bench = Bench()
     bench.start()

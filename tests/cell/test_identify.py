@@ -17,16 +17,18 @@ from ruamel.yaml import YAML
 from cell.cli import BAD_INPUT, FAILED, OK, guarded
 from cell.commands import identify
 from cell.commands.identify import Asked, run_identify
+from cell.commands.stoptest import filled, write_table
 from cell.config import LoadedCell, default_cell, load_cell
 from cell.identify import estimate, signals
 from cell.identify.cellfile import NotWritten, with_identified
 from cell.identify.estimate import EstimateError, Series
-from cell.identify.run import Joint, Trial, total
+from cell.identify.run import Joint, Recorded, Trial, evaluate, total
 from cell.options import RunOptions
 from cell.session import SessionError, new_session
 from cell.yamlfile import FileErrors
 from robots.model import RobotModel
 from robots.rates import RateLimits
+from safety.stopping import StopRow, load_table, table_fingerprint
 
 F64 = NDArray[np.float64]
 MODEL = RobotModel.load("panda")
@@ -173,6 +175,15 @@ def test_the_longest_of_all_estimates_trials_and_joints_counts() -> None:
             total([*joints, Joint(2, (trial(0.01), trial(0.01, **changes), trial(0.01)))])
 
 
+def test_a_joint_that_cannot_be_evaluated_is_named() -> None:
+    good, bad = (Drives(j, 0.02, 0.0, 0.004, 1, 0.0, 0.0) for j in (0, 1))
+    still = bad.sweep._replace(measured=np.zeros_like(bad.sweep.measured))
+    recorded = [Recorded(0, good.sweep, good.there, good.back), Recorded(4, still, bad.there, bad.back)]
+    with pytest.raises(EstimateError, match="joint 5"):
+        evaluate(recorded)
+    assert [one.joint for one in evaluate(recorded[:1] * 2)] == [0]
+
+
 # ---------------------------------------------------------------- signals
 
 
@@ -181,7 +192,9 @@ def test_the_longest_of_all_estimates_trials_and_joints_counts() -> None:
 def test_signals_begin_and_end_at_rest_within_the_joints_means(model: str, degrees: float) -> None:
     arm, amplitude = RobotModel.load(model), math.radians(degrees)
     for joint in range(arm.dof):
-        sweep, step, back = signals.motions(arm, arm.home, joint, amplitude, LIMITS, "m")
+        sweep, step, back = (
+            signals.motion(arm, arm.home, joint, amplitude, LIMITS, "m", kind) for kind in signals.KINDS
+        )
         assert np.abs(sweep.path[:, joint] - arm.home[joint]).max() <= amplitude * 1.001
         assert np.abs(step.path[:, joint] - arm.home[joint]).max() <= signals.STEP_WAY * amplitude * 1.05
         assert np.allclose(sweep.path[-1], arm.home, atol=1e-9) and np.allclose(back.path[-1], arm.home, atol=1e-9)
@@ -196,10 +209,10 @@ def test_no_room_is_said() -> None:
     at = MODEL.home.copy()
     at[3] = MODEL.q_upper[3] - 0.01
     with pytest.raises(signals.NoSignal, match="joint 4 has no room"):
-        signals.motions(MODEL, at, 3, math.radians(3.0), LIMITS, "m")
+        signals.motion(MODEL, at, 3, math.radians(3.0), LIMITS, "m", "sweep")
     for wrong in (0.0, -1.0, 1.0, math.nan, math.inf):
         with pytest.raises(signals.NoSignal, match="amplitude"):
-            signals.motions(MODEL, MODEL.home, 0, wrong, LIMITS, "m")
+            signals.motion(MODEL, MODEL.home, 0, wrong, LIMITS, "m", "step")
 
 
 # ---------------------------------------------------------------- the cell file
@@ -312,6 +325,21 @@ def test_a_measurement_of_another_arm_is_refused(tmp_path: Path, changes: dict[s
 
 
 @pytest.mark.requirement("ROB-31")
+def test_a_simulated_arms_figures_are_none_of_a_real_one(tmp_path: Path) -> None:
+    real = {**FOUND, "driver": "ur"}
+    path = cell(tmp_path, real)
+    simulated = path.read_text(encoding="utf-8").replace("driver: twin\n  model", "driver: ur\n  model", 1)
+    begin, end = simulated.index("world:"), simulated.index("cameras:")
+    physics = "  options:\n    physics"
+    shadow = simulated.replace(f"driver: twin\n{physics}", f"driver: twin_shadow\n{physics}", 1)
+    assert "twin_shadow" in shadow
+    for text in (simulated[:begin] + simulated[end:], shadow):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(FileErrors, match="this one is real"):
+            load_cell(path)
+
+
+@pytest.mark.requirement("ROB-31")
 def test_a_driver_that_is_told_less_than_was_measured_is_refused(tmp_path: Path) -> None:
     late = {**FOUND, "delay": 0.012, "delays": [0.012] * 7}
     load_cell(cell(tmp_path, late, "    drive_delay: 0.012\n"))
@@ -348,8 +376,9 @@ def test_a_driver_that_promises_too_much_is_refused(capsys: pytest.CaptureFixtur
     assert "drive_delay says 1 ms" in capsys.readouterr().err
 
 
-def known(found: LoadedCell, delay: float) -> list[Joint]:
-    return [Joint(j, (trial(delay),)) for j in range(found.model().dof)]
+def known(found: LoadedCell, delay: float) -> list[Recorded]:
+    d = Drives(0, delay, 0.0, 0.004, 1, 0.0, 0.0)
+    return [Recorded(j, d.sweep, d.there, d.back) for j in range(found.model().dof)]
 
 
 @pytest.mark.parametrize(("delay", "code"), [(0.010, OK), (0.030, FAILED)])
@@ -380,7 +409,7 @@ def test_a_file_that_changed_during_the_test_is_not_overwritten(
     path = cell(tmp_path)
     text = path.read_text(encoding="utf-8") + "# somebody was here\n"
 
-    def measure(*rest: Any) -> list[Joint]:
+    def measure(*rest: Any) -> list[Recorded]:
         path.write_text(text, encoding="utf-8")
         return known(load_cell(), 0.01)
 
@@ -413,3 +442,30 @@ def test_a_real_arm_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 )  # fmt: skip
 def test_wrong_arguments_are_named(changes: dict[str, Any]) -> None:
     assert guarded(lambda: run_identify(asked(**changes))) == BAD_INPUT
+
+
+@pytest.mark.requirement("ROB-31")
+def test_stops_that_were_measured_must_be_counted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, table = cell(tmp_path), tmp_path / "stops.yaml"
+    row = StopRow(joint=1, speed_percent=33, extension_percent=33, load=0.0, speed=1.0, extension=0.5, stops=10,
+                  time=0.2, angle=0.1)  # fmt: skip
+    monkeypatch.setattr(identify, "_measure", lambda *rest: known(load_cell(path), 0.01))
+    monkeypatch.setattr(identify, "measure_stops", lambda *rest: None)
+    before = path.read_bytes()
+    assert run_identify(asked(cell=path, write=True, table=table)) == FAILED
+    assert path.read_bytes() == before and not table.exists(), "half a test writes nothing"
+    monkeypatch.setattr(identify, "measure_stops", lambda *rest: [row])
+    assert run_identify(asked(cell=path, write=True, table=table)) == OK
+    assert load_table(table).simulation_only
+    heavy = row.model_copy(update={"load": 1.0})
+    write_table(table, filled(load_table(table), [row, heavy]))
+    assert run_identify(asked(cell=path, write=True, table=table)) == OK
+    assert load_table(table).rows == [row, heavy], "what was measured with other loads is kept"
+    found = load_cell(path).config.robot.identified
+    assert found is not None and found.stopping_table_sha256 == table_fingerprint(table)
+    with pytest.raises(SessionError, match="does not name it"):
+        start(path, tmp_path)
+    names = f"\nstopping_table: stops.yaml\nstopping_table_sha256: {found.stopping_table_sha256}\n"
+    figures = tmp_path / "demo_safety.yaml"
+    figures.write_text(figures.read_text(encoding="utf-8") + names, encoding="utf-8")
+    start(path, tmp_path)

@@ -12,12 +12,23 @@ from cell.commands.run import sum_up
 from cell.launch import run_live
 from cell.ledger import read_ledger
 from cell.options import RunOptions
+from sim.franka_server import FrankaServer, NotInstalled
 from sim.ur_sim import UrProcess
 from tests.integration.test_kitting import LIBRARY, in_box, visitor
 from tests.integration.test_kitting_drivers import DEMO, cell_with, without_driver
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 LAMPS = ["lamp_green", "lamp_amber", "lamp_red", "buzzer"]
+
+
+@pytest.fixture
+def franka_arm() -> Iterator[FrankaServer]:
+    try:
+        arm = FrankaServer()
+    except NotInstalled as missing:
+        pytest.skip(str(missing))
+    yield arm
+    arm.close()
 
 
 @pytest.fixture
@@ -37,6 +48,12 @@ def ur_block(address: str) -> dict[str, Any]:
         "gripper": {"driver": "twin"},
         "options": {"address": address, "drive_delay": 0.06, "watchdog": 0.3, "outputs": LAMPS},
     }
+
+
+def franka_block(address: str) -> dict[str, Any]:
+    """A Franka Research 3 whose fingers are the twin's."""
+    options = {"address": address, "realtime": "ignore", "watchdog": 0.3, "gripper": False, "drive_delay": 0.06}
+    return {"driver": "franka", "model": "fr3", "gripper": {"driver": "twin"}, "options": options}
 
 
 def kit(folder: Path, cell: Path, varieties: str) -> None:
@@ -59,3 +76,7 @@ def kit(folder: Path, cell: Path, varieties: str) -> None:
 
 def test_kitting_on_a_ur_controller(tmp_path: Path, ur_arm: UrProcess) -> None:
     kit(tmp_path, cell_with(tmp_path, ur_block(ur_arm.address), {}, drive_delay=0.06), "cube_red,bar_blue")
+
+
+def test_kitting_on_a_franka_controller(tmp_path: Path, franka_arm: FrankaServer) -> None:
+    kit(tmp_path, cell_with(tmp_path, franka_block(franka_arm.address), {}, drive_delay=0.06), "cube_red,bar_blue")

@@ -1,0 +1,109 @@
+import {
+  AmbientLight,
+  Color,
+  DirectionalLight,
+  GridHelper,
+  Group,
+  PerspectiveCamera,
+  Scene,
+  Vector3,
+  WebGLRenderer,
+} from "three";
+import { OrbitControls } from "three/addons/controls/OrbitControls.js";
+
+/** At most this many pictures a second: the cell changes more often, the eye does not need it. */
+const FRAME_MS = 1000 / 15;
+
+/** Renderer, camera and light; z is up. Draws only when something changed. Throws where there is no WebGL. */
+export class Stage {
+  readonly scene = new Scene();
+  readonly world = new Group();
+  readonly camera = new PerspectiveCamera(45, 1, 0.05, 50);
+  private readonly renderer: WebGLRenderer;
+  private readonly controls: OrbitControls;
+  private readonly resizer: ResizeObserver;
+  private dirty = true;
+  private last = 0;
+  private frame = 0;
+  drawn = 0;
+
+  constructor(
+    private readonly canvas: HTMLCanvasElement,
+    onLost: () => void,
+  ) {
+    this.renderer = new WebGLRenderer({ canvas, antialias: true, powerPreference: "low-power" });
+    canvas.addEventListener("webglcontextlost", onLost, { once: true });
+    this.renderer.setPixelRatio(Math.min(window.devicePixelRatio || 1, 2));
+    this.camera.up.set(0, 0, 1);
+    this.camera.position.set(2.3, -2.1, 1.5);
+    this.scene.add(this.world, new AmbientLight(0xffffff, 1.5));
+    for (const [x, y, z, power] of [
+      [2, -1.5, 3, 1.7],
+      [-2, 2, 1.5, 0.6],
+    ] as const) {
+      const light = new DirectionalLight(0xffffff, power);
+      light.position.set(x, y, z);
+      this.scene.add(light);
+    }
+    this.controls = new OrbitControls(this.camera, canvas);
+    this.controls.target.copy(new Vector3(0.35, -0.25, 0.1));
+    this.controls.maxDistance = 8;
+    this.controls.minDistance = 0.4;
+    this.controls.addEventListener("change", () => this.invalidate());
+    this.controls.update();
+    this.resizer = new ResizeObserver(() => this.resize());
+    this.resizer.observe(canvas);
+    this.resize();
+    const loop = (now: number) => {
+      this.frame = requestAnimationFrame(loop);
+      if (!this.dirty || now - this.last < FRAME_MS) return;
+      this.dirty = false;
+      this.last = now;
+      this.renderer.render(this.scene, this.camera);
+      this.drawn++;
+    };
+    this.frame = requestAnimationFrame(loop);
+  }
+
+  invalidate(): void {
+    this.dirty = true;
+  }
+
+  /** Ground colour from the page's theme, and a floor grid at height z, m. */
+  ground(colour: string, line: string, z: number): void {
+    this.scene.background = new Color(colour);
+    const old = this.scene.getObjectByName("grid");
+    if (old) this.scene.remove(old);
+    const grid = new GridHelper(8, 16, line, line);
+    grid.name = "grid";
+    grid.rotation.x = Math.PI / 2;
+    grid.position.z = z;
+    this.scene.add(grid);
+    this.invalidate();
+  }
+
+  /** Looks from one of the fixed places: `top`, `front`, `side` or the first view. */
+  look(from: "top" | "front" | "side" | "free"): void {
+    const target = this.controls.target;
+    const offset = { top: [0, -0.01, 3.4], front: [3.2, 0, 0.7], side: [0, -3.2, 0.7], free: [1.95, -1.85, 1.4] }[from];
+    this.camera.position.set(target.x + offset[0]!, target.y + offset[1]!, target.z + offset[2]!);
+    this.controls.update();
+    this.invalidate();
+  }
+
+  private resize(): void {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    if (!width || !height) return;
+    this.renderer.setSize(width, height, false);
+    this.camera.aspect = width / height;
+    this.camera.updateProjectionMatrix();
+    this.invalidate();
+  }
+
+  dispose(): void {
+    cancelAnimationFrame(this.frame);
+    this.resizer.disconnect();
+    this.controls.dispose();
+    this.renderer.dispose();
+  }
+}

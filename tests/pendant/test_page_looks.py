@@ -1,0 +1,183 @@
+"""What holds on every page: accessible, nothing from elsewhere, Stop in sight, targets a finger hits, small."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from tests.pendant import fakedata
+from tests.pendant.browser import LANDSCAPE, PORTRAIT, STATIC, Watched, started
+from tests.pendant.fakecell import FakeServer
+
+pytestmark = pytest.mark.xdist_group("page")
+PAGES = {"run": "olga", "watch": "olga", "teach": "pia", "alarms": "olga", "safety": "sina", "people": "ada"}
+AXE = STATIC.parent / "web" / "node_modules" / "axe-core" / "axe.min.js"
+BUNDLE = 400_000
+STOP = 96
+TARGET = 48
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with started() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
+
+
+def prepare(server: FakeServer, name: str) -> None:
+    cell = server.cell
+    cell.user = {"name": name, "role": fakedata.ROLES[name], "language": None}
+    operator = fakedata.ROLES[name] in ("operator", "programmer")
+    cell.control = {"holder": name if operator else None, "mine": operator, "kind": "local", "since_wall": None,
+                    "requested_by": None}  # fmt: skip
+    cell.status = fakedata.status("Idle") | {"mode": "manual" if fakedata.ROLES[name] == "programmer" else "automatic"}
+    cell.status["alarms"] = [fakedata.alarm()]
+    cell.person, cell.locked = (1.1, -0.4), False
+
+
+def findings(page: Page) -> list[str]:
+    """Serious and critical findings of axe."""
+    found: dict[str, Any] = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']}: {[node['target'] for node in one['nodes']][:4]}"
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious(browser: Browser, server: FakeServer, name: str) -> None:
+    prepare(server, PAGES[name])
+    # The scanner itself may be injected where the page's policy admits no foreign script.
+    with Watched(browser, server.url, bypass_csp=True) as watched:
+        page = watched.open(name)
+        page.wait_for_selector("main .panel")
+        if name == "safety":
+            page.wait_for_selector("[data-testid=terms]")
+        page.add_script_tag(path=AXE)
+        for theme in ("light", "dark", "contrast") if name in ("run", "alarms") else ("light",):
+            page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+            assert findings(page) == [], theme
+
+
+def test_axe_finds_nothing_serious_at_the_login_and_when_held(browser: Browser, server: FakeServer) -> None:
+    server.cell.user = None
+    with Watched(browser, server.url, bypass_csp=True) as watched:
+        page = watched.page
+        page.goto(server.url)
+        page.get_by_label("Name").wait_for()
+        page.add_script_tag(path=AXE)
+        assert findings(page) == []
+        prepare(server, "olga")
+        server.cell.user = None
+        changes = [{"what": w, "before": "a", "now": "b", "changed": w == "part"} for w in ("pose", "part", "person", "tool")]
+        question = {"id": "1", "kind": "recovery", "text": "The grip missed", "choices": ["retry", "abort"]}
+        server.cell.status = fakedata.status("Held") | {"resume": changes, "question": question}
+        watched.login("olga")
+        page.get_by_test_id("resume").wait_for()
+        page.get_by_test_id("user").click()
+        page.add_script_tag(path=AXE)
+        assert findings(page) == []
+
+
+@pytest.mark.parametrize("size", [LANDSCAPE, PORTRAIT], ids=["landscape", "portrait"])
+def test_stop_is_in_sight_and_targets_are_large_on_every_page(
+    browser: Browser, server: FakeServer, size: ViewportSize
+) -> None:
+    with Watched(browser, server.url, size) as watched:
+        for name, person in PAGES.items():
+            prepare(server, person)
+            watched.page.goto("about:blank")
+            page = watched.open(name)
+            page.wait_for_selector("main .panel")
+            stop = page.locator("[data-command=Stop]").bounding_box()
+            assert stop is not None and stop["width"] >= STOP and stop["height"] >= STOP
+            assert stop["x"] >= 0 and stop["y"] + stop["height"] <= size["height"]
+            top = page.evaluate(
+                "([x, y]) => document.elementFromPoint(x, y).closest('button')?.dataset.command",
+                [stop["x"] + stop["width"] / 2, stop["y"] + stop["height"] / 2],
+            )
+            assert top == "Stop", "nothing lies over Stop"
+            assert "not an emergency stop" in page.locator("[data-command=Stop]").inner_text()
+            small = page.evaluate(
+                "least => [...document.querySelectorAll('button, select, a, input:not([type=checkbox]):not([type=range])')]"
+                ".filter(e => e.getClientRects().length).map(e => [e, e.getBoundingClientRect()])"
+                ".filter(([e, r]) => r.height < least - 0.5 || r.width < least - 0.5)"
+                ".map(([e, r]) => `${e.outerHTML.slice(0, 80)} ${r.width}x${r.height}`)",
+                TARGET,
+            )
+            assert small == [], name
+            wide = page.evaluate("() => document.documentElement.scrollWidth")
+            assert wide <= size["width"], f"{name} is wider than the screen"
+
+
+def test_bundle_is_small_and_whole() -> None:
+    files = [path for path in STATIC.rglob("*") if path.is_file()]
+    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) <= BUNDLE
+    for path in files:
+        if path.suffix in (".js", ".css", ".html"):
+            text = path.read_text(encoding="utf-8")
+            for foreign in ("@import", "fonts.googleapis", "cdn.", "unpkg", "jsdelivr"):
+                assert foreign not in text, (path, foreign)
+
+
+def test_languages_and_themes(browser: Browser, server: FakeServer) -> None:
+    prepare(server, "olga")
+    with Watched(browser, server.url) as watched:
+        page = watched.open()
+        page.get_by_test_id("user").click()
+        for name, lang, word in (("Deutsch", "de", "Halten"), ("中文", "zh-Hans", "保持"), ("English", "en", "Hold")):
+            page.get_by_role("button", name=name, exact=True).click()
+            assert page.locator("html").get_attribute("lang") == lang
+            expect(page.locator("[data-command=Hold]")).to_contain_text(word)
+        for theme in ("Dark", "High contrast", "Light"):
+            page.get_by_role("button", name=theme, exact=True).click()
+        assert page.locator("html").get_attribute("data-theme") == "light"
+        page.keyboard.press("Escape")
+        expect(page.locator("#user-menu")).to_be_hidden()
+
+
+def test_without_webgl_the_plan_is_shown(browser: Browser, server: FakeServer) -> None:
+    prepare(server, "olga")
+    with Watched(browser, server.url) as watched:
+        watched.page.add_init_script(
+            "const get = HTMLCanvasElement.prototype.getContext;"
+            "HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {"
+            " return kind.startsWith('webgl') ? null : get.call(this, kind, ...rest) }"
+        )
+        page = watched.open("watch")
+        expect(page.get_by_test_id("plan")).to_be_visible()
+        expect(page.get_by_text("No 3D graphics here")).to_be_visible()
+        watched.faults = [fault for fault in watched.faults if "WebGL" not in fault]
+
+
+def test_locked_page_keeps_stop(browser: Browser, server: FakeServer) -> None:
+    prepare(server, "olga")
+    server.cell.locked = True
+    server.cell.status = fakedata.status("Execute")
+    with Watched(browser, server.url) as watched:
+        page = watched.open()
+        expect(page.get_by_test_id("lock")).to_be_visible()
+        expect(page.locator("[data-command=Stop]")).to_have_attribute("aria-disabled", "false")
+        expect(page.locator("[data-command=Hold]")).to_have_attribute("aria-disabled", "true")
+        page.get_by_label("Password").fill("correct horse")
+        page.get_by_role("button", name="Unlock").click()
+        expect(page.get_by_test_id("lock")).to_be_hidden()
+
+
+def test_sources_are_kept_small() -> None:
+    sources = [path for path in (STATIC.parent / "web" / "src").rglob("*") if path.suffix in (".ts", ".svelte", ".css")]
+    assert sources
+    texts = Path("i18n")
+    long = [path.name for path in sources if texts.name not in path.parts and len(path.read_text().splitlines()) > 400]
+    assert long == []
