@@ -19,13 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cell.cli import FAILED, OK, BadInput
-from cell.commands.stoptest import Site, empty_table, filled, measure_stops, write_table
+from cell.commands.stoptest import Site, empty_table, filled, kept_rows, measure_stops, write_table
 from cell.config import LoadedCell, load_cell
 from cell.heartbeat import real_time_scheduling
 from cell.identify.cellfile import NotWritten, with_identified
 from cell.identify.estimate import EstimateError
 from cell.identify.picture import draw
-from cell.identify.run import Identification, Joint, total
+from cell.identify.run import Identification, Joint, Recorded, evaluate, total
 from cell.identify.signals import HIGHEST, NoSignal
 from cell.process import PRIORITY
 from cell.session import ARM, read_safety
@@ -78,11 +78,17 @@ def run_identify(asked: Asked) -> int:
         joints = _joints(asked.joints, rig.model.dof)
         if not _may_move(asked, arm, place):
             return FAILED
-        found = _measure(rig, arm, asked, place, joints)
+        recorded = _measure(rig, arm, asked, place, joints)
         info = rig.driver.info
     finally:
         rig.close()
-    if found is None:
+    if recorded is None:
+        return FAILED
+    try:
+        found = evaluate(recorded)
+        total(found)
+    except EstimateError as error:
+        typer.echo(str(error), err=True)
         return FAILED
     fingerprint = ""
     if asked.table is not None:
@@ -149,7 +155,7 @@ def _may_move(asked: Asked, arm: Arm, place: Place) -> bool:
     return True
 
 
-def _measure(rig: Rig, arm: Arm, asked: Asked, place: Place, joints: list[int]) -> list[Joint] | None:
+def _measure(rig: Rig, arm: Arm, asked: Asked, place: Place, joints: list[int]) -> list[Recorded] | None:
     """None if the arm did not take part. Whatever ends the test brings the arm to rest."""
     console = Console(stderr=True)
     limits = arm.config.rate_limits.limits
@@ -182,15 +188,19 @@ def _measure(rig: Rig, arm: Arm, asked: Asked, place: Place, joints: list[int]) 
 
 
 def _stops(out: Path, arm: Arm, place: Place, joints: list[int]) -> str:
-    """Measure the stopping table; return its fingerprint, empty if the arm did not take part."""
+    """Measure the stopping table; return its fingerprint, empty if the arm did not take part.
+
+    Rows of other loads and joints that are in the file already are kept. Raises BadInput for another arm's file."""
     if place.cell is None:
         site = Site(place.arm, [], np.array(arm.model.home), False)
     else:
         site = Site(place.arm, fixtures(place.cell.config.workcell), place.cell.home(), True)
+    table = empty_table(arm.config, arm.model, arm.simulated)
+    kept = kept_rows(out, table, joints, 0.0)
     rows = measure_stops(site, arm.config.rate_limits.limits, joints, LEAST_STOPS, 0.0)
     if rows is None:
         return ""
-    write_table(out, filled(empty_table(arm.config, arm.model, arm.simulated), rows))
+    write_table(out, filled(table, [*kept, *rows]))
     return table_fingerprint(out)
 
 

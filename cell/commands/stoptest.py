@@ -50,7 +50,7 @@ def run_stop_test(
         raise BadInput(f"--stops {stops}: at least {LEAST_STOPS} stops a condition")
     twin = cell.simulated
     table = _empty(cell, twin)
-    kept = _kept(out, table, chosen, load)
+    kept = kept_rows(out, table, chosen, load)
     if not twin:
         typer.echo(WARNING.format(load=load), err=True)
         if not typer.confirm("Go on?", default=False, err=True):
@@ -99,7 +99,7 @@ def empty_table(robot: RobotConfig, model: RobotModel, twin: bool) -> StopTable:
     )  # fmt: skip
 
 
-def _kept(out: Path | None, table: StopTable, joints: list[int], load: float) -> list[StopRow]:
+def kept_rows(out: Path | None, table: StopTable, joints: list[int], load: float) -> list[StopRow]:
     """Rows of an earlier table in the same file that this test does not measure again. Raises BadInput, FileErrors."""
     if out is None or not out.exists():
         return []

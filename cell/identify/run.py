@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,6 +49,16 @@ class Trial(NamedTuple):
         )
 
 
+class Recorded(NamedTuple):
+    """One joint, once, as it was measured."""
+
+    joint: int
+    """From 0."""
+    sweep: Series
+    there: Series
+    back: Series
+
+
 class Joint(NamedTuple):
     """All trials of one joint."""
 
@@ -74,6 +85,23 @@ def total(joints: Sequence[Joint]) -> float:
     return math.ceil(max(0.0, worst) * 1e4 - 1e-6) / 1e4
 
 
+def evaluate(recorded: Sequence[Recorded]) -> list[Joint]:
+    """Put the estimates of all trials together, joint by joint. Raises EstimateError, naming the joint."""
+    trials: dict[int, list[Trial]] = {}
+    for one in recorded:
+        try:
+            onset = max(estimate.onset_delay(one.there), estimate.onset_delay(one.back))
+            response = estimate.response(one.sweep, signals.LOWEST, signals.HIGHEST)
+            trial = Trial(
+                one.sweep, one.there, one.back, estimate.matching_delay(one.sweep), response, onset,
+                estimate.following(one.there, one.back),
+            )  # fmt: skip
+        except EstimateError as error:
+            raise EstimateError(f"joint {one.joint + 1}: {error}") from error
+        trials.setdefault(one.joint, []).append(trial)
+    return [Joint(joint, tuple(found)) for joint, found in trials.items()]
+
+
 def _largest(values: Sequence[float]) -> float:
     """Unlike `max` never a number where one of the values is none."""
     return float(np.max(values))
@@ -95,43 +123,39 @@ class Identification:
     def plan(self, q: F64, obstacles: Sequence[Obstacle]) -> None:
         """See that everything is within the arm's means from q (dof,), and free of furniture. Raises NoSignal."""
         for joint in self._joints:
-            for motion in self._motions(q, joint, 0):
-                if not free(self._rig.model, obstacles, motion.path):
+            for kind in signals.KINDS:
+                if not free(self._rig.model, obstacles, self._motion(q, joint, 0, kind).path):
                     raise signals.NoSignal(
                         f"joint {joint + 1} would touch something: take a smaller amplitude or another rest pose"
                     )
 
-    def _motions(self, q: F64, joint: int, n: int) -> tuple[Motion, Motion, Motion]:
+    def _motion(self, q: F64, joint: int, n: int, kind: signals.Kind) -> Motion:
         name = f"identify-{joint + 1}-{n}"
-        return signals.motions(self._rig.model, q, joint, self._amplitude, self._limits, name)
+        return signals.motion(self._rig.model, q, joint, self._amplitude, self._limits, name, kind)
 
-    def run(self, home: F64 | None, progress: Callable[[int, int], None]) -> list[Joint]:
+    def run(self, home: F64 | None, progress: Callable[[int, int], None]) -> list[Recorded]:
         """Return the joints' responses, measured from `home` (dof,), or from where the arm stands.
 
-        `progress` is told joint (from 0) and number of each trial that is done. Raises RigError, NoSignal,
-        EstimateError."""
-        rig, found = self._rig, []
+        Nothing is evaluated meanwhile: a real arm does not put up with a silent node. `progress` is told joint (from 0)
+        and number of each trial that is done. Raises RigError, NoSignal, EstimateError."""
+        rig = self._rig
+        found: list[Recorded] = []
         if home is not None:
             rig.approach(home)
-        for joint in self._joints:
-            trials = []
-            for n in range(self._repeats):
-                trials.append(self._trial(joint, n))
-                progress(joint, n)
-            found.append(Joint(joint, tuple(trials)))
-        return found
-
-    def _trial(self, joint: int, n: int) -> Trial:
-        q = np.array(self._rig.state.q_commanded)
+        gc.collect()
+        gc.disable()
         try:
-            sweep, there, back = (self._record(motion, joint) for motion in self._motions(q, joint, n))
-            return Trial(
-                sweep, there, back, estimate.matching_delay(sweep),
-                estimate.response(sweep, signals.LOWEST, signals.HIGHEST),
-                max(estimate.onset_delay(there), estimate.onset_delay(back)), estimate.following(there, back),
-            )  # fmt: skip
+            for joint in self._joints:
+                for n in range(self._repeats):
+                    q = np.array(rig.state.q_commanded)
+                    series = [self._record(self._motion(q, joint, n, kind), joint) for kind in signals.KINDS]
+                    found.append(Recorded(joint, *series))
+                    progress(joint, n)
         except EstimateError as error:
             raise EstimateError(f"joint {joint + 1}: {error}") from error
+        finally:
+            gc.enable()
+        return found
 
     def _record(self, motion: Motion, joint: int) -> Series:
         """Drive a motion and keep what was commanded and measured of a joint; again if the machine was held up."""

@@ -6,6 +6,7 @@ Both begin and end at rest where the arm stands, and stay within the amplitude a
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ STEP_WAY = 4.0
 """Way of the step, in amplitudes of the sweep."""
 SMALLEST, LARGEST = math.radians(0.5), math.radians(10.0)
 """Amplitudes that are taken, rad."""
+
+
+Kind = Literal["sweep", "step", "back"]
+KINDS: tuple[Kind, ...] = ("sweep", "step", "back")
+"""The motions of a joint, in this order."""
 
 
 class NoSignal(Exception):
@@ -70,26 +76,26 @@ def sweep_way(model: RobotModel, joint: int, amplitude: float) -> F64:
     return chirp
 
 
-def motions(
-    model: RobotModel, q: F64, joint: int, amplitude: float, limits: RateLimits, name: str
-) -> tuple[Motion, Motion, Motion]:
-    """Return the sweep, the step and the step back of a joint (from 0) that stands at q (dof,).
+def motion(
+    model: RobotModel, q: F64, joint: int, amplitude: float, limits: RateLimits, name: str, kind: Kind
+) -> Motion:
+    """Return one of the motions of a joint (from 0) that stands at q (dof,); `back` begins where `step` has ended.
 
     The step goes where there is more room. Raises NoSignal."""
     if not SMALLEST <= amplitude <= LARGEST:
         low, high = math.degrees(SMALLEST), math.degrees(LARGEST)
         raise NoSignal(f"the amplitude must lie between {low:g} and {high:g} degrees")
-    way = step_way(model, joint, amplitude)
-    sign = 1.0 if model.q_upper[joint] - q[joint] >= q[joint] - model.q_lower[joint] else -1.0
-    chirp = sweep_way(model, joint, amplitude)
-    made = []
-    for kind, offsets in (("sweep", chirp), ("step", sign * way), ("back", sign * (way[-1] - way))):
-        Q = np.tile(q, (len(offsets), 1))
-        Q[:, joint] += offsets
-        try:
-            made.append(Motion.from_samples(model, f"{name}-{kind}", STEP, Q, f"identify: {kind}", limits))
-        except MotionError as error:
-            raise NoSignal(
-                f"joint {joint + 1} has no room for the {kind}: {error}. Move the arm, or take a smaller amplitude"
-            ) from error
-    return made[0], made[1], made[2]
+    if kind == "sweep":
+        offsets = sweep_way(model, joint, amplitude)
+    else:
+        way = step_way(model, joint, amplitude)
+        sign = 1.0 if model.q_upper[joint] - q[joint] >= q[joint] - model.q_lower[joint] else -1.0
+        offsets = sign * (way if kind == "step" else way[-1] - way)
+    Q = np.tile(q, (len(offsets), 1))
+    Q[:, joint] += offsets
+    try:
+        return Motion.from_samples(model, f"{name}-{kind}", STEP, Q, f"identify: {kind}", limits)
+    except MotionError as error:
+        raise NoSignal(
+            f"joint {joint + 1} has no room for the {kind}: {error}. Move the arm, or take a smaller amplitude"
+        ) from error

@@ -29,6 +29,8 @@ TRIED = 0.5
 """Time between two attempts to reach the arm, s."""
 NEAR = math.radians(1.0)
 """The first setpoint must be this near to where the arm stands, rad."""
+SETTLING = 8
+"""States, at most, that may still tell where the arm was held before: a command that begins there is a jump."""
 PRIORITY = 70
 """Of the process among those with real-time scheduling, where the machine permits it: above every node of the cell."""
 
@@ -127,6 +129,10 @@ class Arm:
         try:
             self._control = self._robot.start_joint_position_control(self._vendor.ControllerMode.JointImpedance)
             state, _ = self._control.readOnce()
+            for _ in range(SETTLING):
+                before, (state, _) = state, self._control.readOnce()
+                if max(abs(a - b) for a, b in zip(before.q_d, state.q_d, strict=True)) < 1e-7:
+                    break
         except (self._vendor.CommandException, self._vendor.ControlException) as error:
             self._lose(error)
             return

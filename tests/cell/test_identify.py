@@ -17,11 +17,12 @@ from ruamel.yaml import YAML
 from cell.cli import BAD_INPUT, FAILED, OK, guarded
 from cell.commands import identify
 from cell.commands.identify import Asked, run_identify
+from cell.commands.stoptest import filled, write_table
 from cell.config import LoadedCell, default_cell, load_cell
 from cell.identify import estimate, signals
 from cell.identify.cellfile import NotWritten, with_identified
 from cell.identify.estimate import EstimateError, Series
-from cell.identify.run import Joint, Trial, total
+from cell.identify.run import Joint, Recorded, Trial, evaluate, total
 from cell.options import RunOptions
 from cell.session import SessionError, new_session
 from cell.yamlfile import FileErrors
@@ -174,6 +175,15 @@ def test_the_longest_of_all_estimates_trials_and_joints_counts() -> None:
             total([*joints, Joint(2, (trial(0.01), trial(0.01, **changes), trial(0.01)))])
 
 
+def test_a_joint_that_cannot_be_evaluated_is_named() -> None:
+    good, bad = (Drives(j, 0.02, 0.0, 0.004, 1, 0.0, 0.0) for j in (0, 1))
+    still = bad.sweep._replace(measured=np.zeros_like(bad.sweep.measured))
+    recorded = [Recorded(0, good.sweep, good.there, good.back), Recorded(4, still, bad.there, bad.back)]
+    with pytest.raises(EstimateError, match="joint 5"):
+        evaluate(recorded)
+    assert [one.joint for one in evaluate(recorded[:1] * 2)] == [0]
+
+
 # ---------------------------------------------------------------- signals
 
 
@@ -182,7 +192,9 @@ def test_the_longest_of_all_estimates_trials_and_joints_counts() -> None:
 def test_signals_begin_and_end_at_rest_within_the_joints_means(model: str, degrees: float) -> None:
     arm, amplitude = RobotModel.load(model), math.radians(degrees)
     for joint in range(arm.dof):
-        sweep, step, back = signals.motions(arm, arm.home, joint, amplitude, LIMITS, "m")
+        sweep, step, back = (
+            signals.motion(arm, arm.home, joint, amplitude, LIMITS, "m", kind) for kind in signals.KINDS
+        )
         assert np.abs(sweep.path[:, joint] - arm.home[joint]).max() <= amplitude * 1.001
         assert np.abs(step.path[:, joint] - arm.home[joint]).max() <= signals.STEP_WAY * amplitude * 1.05
         assert np.allclose(sweep.path[-1], arm.home, atol=1e-9) and np.allclose(back.path[-1], arm.home, atol=1e-9)
@@ -197,10 +209,10 @@ def test_no_room_is_said() -> None:
     at = MODEL.home.copy()
     at[3] = MODEL.q_upper[3] - 0.01
     with pytest.raises(signals.NoSignal, match="joint 4 has no room"):
-        signals.motions(MODEL, at, 3, math.radians(3.0), LIMITS, "m")
+        signals.motion(MODEL, at, 3, math.radians(3.0), LIMITS, "m", "sweep")
     for wrong in (0.0, -1.0, 1.0, math.nan, math.inf):
         with pytest.raises(signals.NoSignal, match="amplitude"):
-            signals.motions(MODEL, MODEL.home, 0, wrong, LIMITS, "m")
+            signals.motion(MODEL, MODEL.home, 0, wrong, LIMITS, "m", "step")
 
 
 # ---------------------------------------------------------------- the cell file
@@ -364,8 +376,9 @@ def test_a_driver_that_promises_too_much_is_refused(capsys: pytest.CaptureFixtur
     assert "drive_delay says 1 ms" in capsys.readouterr().err
 
 
-def known(found: LoadedCell, delay: float) -> list[Joint]:
-    return [Joint(j, (trial(delay),)) for j in range(found.model().dof)]
+def known(found: LoadedCell, delay: float) -> list[Recorded]:
+    d = Drives(0, delay, 0.0, 0.004, 1, 0.0, 0.0)
+    return [Recorded(j, d.sweep, d.there, d.back) for j in range(found.model().dof)]
 
 
 @pytest.mark.parametrize(("delay", "code"), [(0.010, OK), (0.030, FAILED)])
@@ -396,7 +409,7 @@ def test_a_file_that_changed_during_the_test_is_not_overwritten(
     path = cell(tmp_path)
     text = path.read_text(encoding="utf-8") + "# somebody was here\n"
 
-    def measure(*rest: Any) -> list[Joint]:
+    def measure(*rest: Any) -> list[Recorded]:
         path.write_text(text, encoding="utf-8")
         return known(load_cell(), 0.01)
 
@@ -444,6 +457,10 @@ def test_stops_that_were_measured_must_be_counted_on(tmp_path: Path, monkeypatch
     monkeypatch.setattr(identify, "measure_stops", lambda *rest: [row])
     assert run_identify(asked(cell=path, write=True, table=table)) == OK
     assert load_table(table).simulation_only
+    heavy = row.model_copy(update={"load": 1.0})
+    write_table(table, filled(load_table(table), [row, heavy]))
+    assert run_identify(asked(cell=path, write=True, table=table)) == OK
+    assert load_table(table).rows == [row, heavy], "what was measured with other loads is kept"
     found = load_cell(path).config.robot.identified
     assert found is not None and found.stopping_table_sha256 == table_fingerprint(table)
     with pytest.raises(SessionError, match="does not name it"):

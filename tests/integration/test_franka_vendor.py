@@ -20,7 +20,7 @@ from robots.drivers.franka import FrankaDriver
 from sim.franka_server import FrankaServer, NotInstalled
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
-PATIENCE = 30.0
+PATIENCE = 12.0
 SPEED = 0.5
 """Of the setpoints, rad/s."""
 
@@ -72,7 +72,7 @@ class Reached:
     def towards(self, state: DriverState, q: list[float], now: float, speed: float) -> None:
         step, self.sent = speed * min(now - self.sent, 0.1), now
         if state.fault or state.safeguard or not self.aim:
-            self.aim = list(state.q)
+            self.aim, step = list(state.q), 0.0
         self.aim = [a + min(max(b - a, -step), step) for a, b in zip(self.aim, q, strict=True)]
         self.n += 1
         with contextlib.suppress(DriverError):  # a connection that is being made again

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgpack
+import msgspec
 import uvicorn
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
@@ -136,7 +136,7 @@ def application(cell: FakeCell, static: Path = STATIC) -> FastAPI:
                     # As the real server: what has not changed is left out.
                     sent = {k: v for k, v in full.items() if k in ("seq", "t", "wall", "age") or before.get(k) != v}
                     before = copy.deepcopy(full)
-                    await ws.send_bytes(msgpack.packb(sent))
+                    await ws.send_bytes(msgspec.msgpack.encode(sent))
                 await asyncio.sleep(1 / RATE_HZ)
         except (WebSocketDisconnect, RuntimeError):
             return

@@ -79,6 +79,7 @@ def test_axe_finds_nothing_serious_at_the_login_and_when_held(browser: Browser, 
         page.add_script_tag(path=AXE)
         assert findings(page) == []
         prepare(server, "olga")
+        server.cell.user = None
         changes = [{"what": w, "before": "a", "now": "b", "changed": w == "part"} for w in ("pose", "part", "person", "tool")]
         question = {"id": "1", "kind": "recovery", "text": "The grip missed", "choices": ["retry", "abort"]}
         server.cell.status = fakedata.status("Held") | {"resume": changes, "question": question}
