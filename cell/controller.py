@@ -112,6 +112,8 @@ class ControllerNode:
         self._heartbeats = {node: ports.subscriber(f"heartbeat.{node}", Heartbeat) for node in watched}
         self.unit.seen.heartbeats = dict.fromkeys(watched, -1e9)
         self._jog = ports.subscriber(TOPIC_JOG, JogWish)
+        self.wakes = [self._jog]
+        """A person's hand on the jog button is looked at at once, not at the next step."""
         self._gate = JogGate(cell.model.dof)
         self._loader = loader
         self._load: tuple[Incoming, LoadRecipe] | None = None

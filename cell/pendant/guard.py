@@ -78,6 +78,9 @@ class Guard:
         origin = headers.get("origin")
         if (changing and origin is None) or (origin is not None and origin.partition("://")[2] != host):
             raise ApiError(403, "origin", "the request comes from another site")
+        length = headers.get("content-length", "0")
+        if not (length.isdecimal() and int(length) <= LARGEST_BODY):
+            raise ApiError(413, "too_large", "the request is too large", allowed=f"{LARGEST_BODY} bytes")
         path = str(scope["path"])
         if path != BASE and not path.startswith(BASE + "/"):
             return

@@ -95,6 +95,9 @@ async def _stream(pendant: Pendant, socket: WebSocket, login: Login, rate: float
             await socket.close(ENDED, "not_logged_in")
             return
         now = pendant.now()
+        pendant.logins.look(login, now)
+        if login.locked:
+            pendant.give_up_control(login, "locked")
         values = pendant.feed.values
         if shown != (login.id, pendant.control.version):
             shown = (login.id, pendant.control.version)

@@ -134,7 +134,7 @@ def test_whatever_ends_the_jog_stops_the_arm(tmp_path: Path, end: str) -> None:
                 await socket.send("{")
             elif end == "old page":
                 await thumb.beats(1, seen=site.bench.now - 3.0)
-            for _ in range(15):
+            for _ in range(12):
                 await asyncio.sleep(0.025)  # the socket's own watch looks on the clock of the wall
                 site.run(0.02)
             robot = site.bench.robot
@@ -164,6 +164,28 @@ def test_who_may_not_jog_is_told_why(tmp_path: Path, who: str) -> None:
             answer = await socket.receive()
             assert not answer["active"]
             assert ("not_in_control" if who == "no control" else "automatic mode") in answer["reason"]
+        await client.close()
+
+    asyncio.run(check())
+
+
+def test_one_button_at_a_time(tmp_path: Path) -> None:
+    site = manual_site(tmp_path)
+
+    async def check() -> None:
+        client = await site.in_control("programmer")
+        async with site.socket("/jog", client) as one:
+            thumb = await pressing(site, client, one)
+            async with site.socket("/jog", client) as other:
+                await other.send({"csrf": client._csrf})
+                await other.send({"press": True})
+                answer = await other.receive()
+                assert not answer["active"] and "another window" in answer["reason"]
+                await thumb.beats(3)
+                await one.send({"stop": True})
+                await thumb.settle()
+                await other.send({"press": True})
+                assert (await other.receive())["active"]
         await client.close()
 
     asyncio.run(check())

@@ -232,6 +232,29 @@ def test_guessing_passwords_ends(site: Site) -> None:
     asyncio.run(check())
 
 
+def test_a_body_beyond_all_measure_is_not_read(site: Site) -> None:
+    async def check() -> None:
+        client = await site.logged_in("programmer")
+        transport = httpx.ASGITransport(app=cast(Any, site.app))
+        headers = {"Origin": URL, "X-CSRF-Token": client._csrf, "Cookie": client.cookie}
+        async with httpx.AsyncClient(base_url=URL, transport=transport) as http:
+            big = b'{"text": "' + b"x" * 5_000_000 + b'"}'
+            assert (await http.post(f"{BASE}/recipes/check", content=big, headers=headers)).status_code == 413
+
+            async def pieces() -> Any:
+                for _ in range(60):
+                    yield b"x" * 100_000
+
+            response = await http.post(f"{BASE}/recipes/check", content=pieces(), headers=headers)
+            assert response.status_code in (400, 413) and "error" in response.json()
+            for text in (b"", b"{", b"\xff\xfe", b"[" * 10_000):
+                response = await http.post(f"{BASE}/recipes/check", content=text, headers=headers)
+                assert response.status_code in (400, 422) and "error" in response.json(), text[:5]
+        await client.close()
+
+    asyncio.run(check())
+
+
 def test_permits() -> None:
     for role in ROLES:
         assert permits(role, "anybody") and permits(role, "viewer")
