@@ -215,10 +215,10 @@ async def execute(pendant: Pendant, login: Login, command: Any) -> Answer:
     reply = await pendant.link.ask(body, final)
     if isinstance(command, PackmlCommand) and command.name == "Start" and reply.verdict == "done" and pendant.simulated:
         # People of a simulated world who wait for the run begin with it.
-        await pendant.link.ask_world({"type": "twin_start"})
+        pendant.link.tell_world({"type": "twin_start"})
     answer = _answer(command, reply)
-    if isinstance(command, LoadCommand) and reply.data:
-        answer.analysis = pendant.recipes.remember(command.recipe, reply.data)
+    if isinstance(body, LoadRecipe) and reply.data:
+        answer.analysis = pendant.recipes.remember(body.name, body.text, reply.data)
     return answer
 
 

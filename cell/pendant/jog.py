@@ -148,6 +148,7 @@ class JogSocket:
                 await watch
             if self._hold.drop("the socket closed"):
                 self._stop()
+            self._settle()
 
     async def _take(self, text: str) -> None:
         now, hold = self._pendant.now(), self._hold
@@ -165,7 +166,7 @@ class JogSocket:
             hold.drop("")
             self._stop()
         elif beat.press:
-            reason = objection_of(self._pendant, self._login)
+            reason = self._pendant.device.claim(self) or objection_of(self._pendant, self._login)
             hold.press(now)
             if reason:
                 hold.drop(reason)
@@ -199,10 +200,15 @@ class JogSocket:
     def _stop(self) -> None:
         person, kind = self._login.name, self._space
         self._pendant.link.jog(lambda seq, t: JogWish(person, seq, t, VALID, kind, []))
-        self._pendant.device.let_go("jog")
+
+    def _settle(self) -> None:
+        """A button that is up holds nothing."""
+        if not (self._hold.pressed or self._hold.active):
+            self._pendant.device.release(self)
 
     async def _say(self, always: bool = False) -> None:
         """Tell the page what has changed."""
+        self._settle()
         told = (self._hold.active or self._hold.pressed, self._hold.reason)
         if told != self._said or always:
             self._said = told
@@ -211,13 +217,28 @@ class JogSocket:
 
 
 class Device:
-    """The enabling device of a simulated arm: held while somebody jogs or sends it to a point. Real ones are real."""
+    """Who jogs: one button at a time. And the enabling device of a simulated arm, held while somebody jogs or sends it
+    to a point; real ones are real."""
 
     def __init__(self, pendant: Pendant) -> None:
         self._pendant = pendant
         self._used = pendant.session.simulation_only and pendant.cell.config.robot.enabling_device
         self._why: set[str] = set()
         self._until = math.inf
+        self._jogging: JogSocket | None = None
+
+    def claim(self, socket: JogSocket) -> str:
+        """A button goes down; return why it must not, or an empty text."""
+        if self._jogging not in (None, socket):
+            return "the arm is being jogged from another window"
+        self._jogging = socket
+        return ""
+
+    def release(self, socket: JogSocket) -> None:
+        """The button is up."""
+        if self._jogging is socket:
+            self._jogging = None
+            self.let_go("jog")
 
     def hold(self, why: str) -> None:
         """Hold it."""
@@ -238,9 +259,10 @@ class Device:
 
     def let_go(self, why: str) -> None:
         """Let it go, unless something else holds it."""
-        self._why.discard(why)
-        if not self._why:
-            self._set(False)
+        if why in self._why:
+            self._why.discard(why)
+            if not self._why:
+                self._set(False)
 
     def step(self, now: float) -> None:
         """Let it go when the motion to a point has ended."""

@@ -119,12 +119,12 @@ class Shelf:
             self._loader.begin(Order(name, text, settings, batches))
             while (result := self._loader.poll()) is None:
                 await asyncio.sleep(0.02)
-        return self.remember(name, msgspec.to_builtins(result.view))
+        return self.remember(name, text, msgspec.to_builtins(result.view))
 
-    def remember(self, name: str, found: dict[str, Any]) -> dict[str, Any]:
-        """Keep an analysis for the list; return it as the API says it."""
+    def remember(self, name: str, text: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Keep the analysis of a text for the list; return it as the API says it."""
         view = analysis_view(msgspec.convert(found, AnalysisView))
-        self._analyses[name] = (digest(self.text(name)), view)
+        self._analyses[name] = (digest(text), view)
         return view
 
     def analysis(self, name: str) -> dict[str, Any] | None:

@@ -167,3 +167,25 @@ def test_who_may_not_jog_is_told_why(tmp_path: Path, who: str) -> None:
         await client.close()
 
     asyncio.run(check())
+
+
+def test_one_button_at_a_time(tmp_path: Path) -> None:
+    site = manual_site(tmp_path)
+
+    async def check() -> None:
+        client = await site.in_control("programmer")
+        async with site.socket("/jog", client) as one:
+            thumb = await pressing(site, client, one)
+            async with site.socket("/jog", client) as other:
+                await other.send({"csrf": client._csrf})
+                await other.send({"press": True})
+                answer = await other.receive()
+                assert not answer["active"] and "another window" in answer["reason"]
+                await thumb.beats(3)
+                await one.send({"stop": True})
+                await thumb.settle()
+                await other.send({"press": True})
+                assert (await other.receive())["active"]
+        await client.close()
+
+    asyncio.run(check())
