@@ -21,12 +21,12 @@ from cell.bus.zeromq import ZmqPorts
 from cell.clock import Clock, RealClock, SimulatedClock
 from cell.heartbeat import topic as heartbeat_topic
 from cell.hosted import HostedNode
-from cell.lockstep import TICK, Lockstep
+from cell.lockstep import TICK, Lockstep, Paced
 from cell.nodes import build
 from cell.observer import Observer
 from cell.operator import Operator
 from cell.options import RunOptions
-from cell.process import preload, run_node
+from cell.process import preload, run_node, warm_up
 from cell.referee import RefereeView
 from cell.session import (
     LEDGER,
@@ -105,7 +105,8 @@ def run_lockstep(
     step. Raises FileErrors, SessionError, BusError before anything moves."""
     begun = time.perf_counter()
     session = session or new_session(options, run_directory(options.runs), attended=True)
-    clock, hub = SimulatedClock(), Hub()
+    machine = RealClock()
+    clock, hub = SimulatedClock(machine.now() if options.paced else 0.0), Hub()
     nodes = []
     # First of all, so that they begin while the others are built here.
     hosted = {name: _hosted(name, session, hub) for name in HOSTED if name in session.node_names}
@@ -115,7 +116,13 @@ def run_lockstep(
         nodes.append((node, ports.publisher(heartbeat_topic(name), Heartbeat)))
     for guest in hosted.values():
         guest.open()
-    loop = Lockstep(nodes, clock)
+    if options.paced:
+        for node, _ in nodes:
+            if not isinstance(node, HostedNode):
+                warm_up(node)
+        loop: Lockstep = Paced(nodes, clock, machine)
+    else:
+        loop = Lockstep(nodes, clock)
     ports = hub.ports(OPERATOR)
     operator = Operator(ports, "operator", options.confirm_clear, WORLD in session.node_names, session=OPERATOR)
     observer, referee = Observer(ports), RefereeView(ports)

@@ -5,9 +5,11 @@ Nodes that a second process hosts are stepped here like the others (`cell.hosted
 
 from __future__ import annotations
 
+import time
+
 from cell.bus.messages import Heartbeat
 from cell.bus.ports import Node, Publisher
-from cell.clock import SimulatedClock
+from cell.clock import Clock, SimulatedClock
 from cell.heartbeat import BEAT
 
 TICK = 0.004
@@ -26,7 +28,7 @@ class Lockstep:
     def step(self) -> float:
         """Advance one tick; return the time, s."""
         self._tick += 1
-        now = self._tick * TICK
+        now = self._next()
         self._clock.advance_to(now)
         for node, every, beats in self._nodes:
             if self._tick % every == 0:
@@ -35,7 +37,27 @@ class Lockstep:
                 beats.send(Heartbeat(node.name, now, True), now)
         return now
 
+    def _next(self) -> float:
+        """Time of the tick that begins, s."""
+        return self._tick * TICK
+
     def close(self) -> None:
         """Close the nodes, last one first."""
         for node, _, _ in reversed(self._nodes):
             node.close()
+
+
+class Paced(Lockstep):
+    """The same on the machine's own clock, for arms that keep their own time: each tick is awaited, and one that comes
+    late is not made up for. Not repeatable."""
+
+    def __init__(self, nodes: list[tuple[Node, Publisher[Heartbeat]]], clock: SimulatedClock, machine: Clock) -> None:
+        """`clock` is moved to the machine's time with each tick."""
+        super().__init__(nodes, clock)
+        self._machine = machine
+
+    def _next(self) -> float:
+        due = self._clock.now() + TICK
+        while (now := self._machine.now()) < due:
+            time.sleep(due - now)
+        return max(due, now)

@@ -45,6 +45,8 @@ class RunOptions:
     time_limit: float = 600.0
     """Simulated (lock-step) or real seconds after which the run is given up, s."""
     quiet: bool = False
+    paced: bool = False
+    """Lock-step at the pace of the machine's clock, for arms that keep their own time."""
     shadow: bool = False
     """The twin's arm follows the measured joints of the cell's arm."""
     pendant_port: int | None = None

@@ -5,8 +5,10 @@ the arm types `user_stop on`, `user_stop off` or `collision`; the end of its inp
 """
 
 import contextlib
+import ctypes
 import importlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -16,6 +18,7 @@ COLLISION = 7
 """Place of `cartesian_reflex` among the vendor's 41 errors."""
 
 
+_PR_SET_PDEATHSIG = 1
 PRIORITY = 75
 """Of the simulator among those with real-time scheduling, where the machine permits it: an arm waits for nobody."""
 
@@ -58,6 +61,8 @@ def obey(server: Any) -> None:
 
 
 def main(address: str) -> None:
+    # Stopped, as a pulled cable has it, it would outlive whoever started it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with contextlib.suppress(OSError):  # an arm's controller has a machine of its own
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     stream = importlib.import_module("franka_sim.server.state_stream")

@@ -172,7 +172,7 @@ class FrankaDriver:
         if data is not None:
             measured = link.decode_measured(data)
             if self._measured is None or measured.seq != self._measured.seq:
-                self._take(measured)
+                self._take(measured, now)
         if self._measured is not None and now - self._measured.t > SILENT:
             self._arm.hang_up()
         self._arm.listen()
@@ -185,7 +185,7 @@ class FrankaDriver:
             self._fingers = link.decode_fingers(data)
         self._hand.listen()
 
-    def _take(self, m: link.Measured) -> None:
+    def _take(self, m: link.Measured, now: float) -> None:
         self._measured = m
         self._arm.failed = []
         if not len(m.q) == len(m.dq) == len(m.tau) == JOINTS:
@@ -200,7 +200,8 @@ class FrankaDriver:
             fault = fault or "the gripper is lost"
         before = self._newest
         self._seq += 1
-        t = m.t if before is None else max(m.t, before.t)
+        t = min(m.t, now)  # a node that was held up reads what came after it read its clock
+        t = t if before is None else max(t, before.t)
         width, holding = (fingers.width, fingers.holding) if fingers is not None else (0.0, False)
         self._newest = DriverState(
             self._seq, t, m.q, m.dq, m.tau, width, holding, {}, {}, False, link.safeguarded(m.mode), fault

@@ -28,9 +28,10 @@ V_SHAPE = (
 """v, c, k of each joint: `min(v, sqrt(k d) - c)` is its largest velocity, rad/s, at d rad before the end of its way."""
 
 _V_SHARE, _V_GAP = 0.95, 0.05
-_A_SHARE, _J_SHARE = 0.9, 0.8
-"""What is used of a limit: the rest is for cycles the controller had to fill in by itself, and for rounding."""
-_SOFT = 200.0
+_A_SHARE, _J_SHARE = 0.8, 0.25
+"""What is used of a limit: the rest is for rounding, and for cycles the controller had to fill in by itself. There its
+acceleration stays as it was, and what follows differs from it by up to three times the jerk."""
+_SOFT = 70.0
 """How fast acceleration is taken back before a velocity limit, 1/s: steeper would break the limit of jerk."""
 _STIFF = 50.0
 """Natural frequency with which a deviation from the curve is made up for, critically damped, rad/s."""
@@ -225,7 +226,9 @@ class Shaper:
         if self._near(q_d, self.q) or (cycles <= 1 and self._near(q_d, self._before)):
             return True
         for _ in range(min(cycles, 20)):
-            self._advance(self.a)
+            self._before = list(self.q)
+            self.v = [v + a * DT for v, a in zip(self.v, self.a, strict=True)]
+            self.q = [q + v * DT for q, v in zip(self.q, self.v, strict=True)]
             if self._near(q_d, self.q):
                 return False
         self.q, self.v, self.a = list(q_d), list(dq_d), list(ddq_d)
@@ -234,4 +237,4 @@ class Shaper:
     @staticmethod
     def _near(a: Sequence[float], b: Sequence[float]) -> bool:
         """As near as numbers of single precision, in which the controller reports, can tell."""
-        return all(abs(x - y) <= 1e-6 for x, y in zip(a, b, strict=True))
+        return all(abs(x - y) <= 2.5e-7 for x, y in zip(a, b, strict=True))

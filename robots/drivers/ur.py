@@ -164,7 +164,7 @@ class UrDriver:
         if data is not None:
             measured = link.decode_measured(data)
             if self._measured is None or measured.seq != self._measured.seq:
-                self._take(measured)
+                self._take(measured, now)
         try:
             said = self._wire.recv(link.MOST)
         except BlockingIOError:
@@ -183,7 +183,7 @@ class UrDriver:
         if gone and not self._closed and now - self._started >= AGAIN:
             self._start(now)
 
-    def _take(self, m: link.Measured) -> None:
+    def _take(self, m: link.Measured, now: float) -> None:
         self._measured, self._failed = m, []
         if len(m.q) != DOF or len(m.dq) != DOF:
             return
@@ -194,7 +194,8 @@ class UrDriver:
         fault = link.fault(m)
         if m.halted and not self._stopped and m.recovered == self._recovers:
             fault = fault or "the arm is held in its process"
-        t = m.t if before is None else max(m.t, before.t)
+        t = min(m.t, now)  # a node that was held up reads what came after it read its clock
+        t = t if before is None else max(t, before.t)
         self._newest = DriverState(
             self._seq, t, m.q, m.dq, [0.0] * DOF, 0.0, False, inputs, outputs,
             link.emergency_stopped(m.safety_bits), link.safeguarded(m.safety_bits), fault,

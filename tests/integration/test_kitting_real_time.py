@@ -1,4 +1,8 @@
-"""The same recipe on arms that keep real time, each through its maker's client: live, one process a node."""
+"""The same recipe on arms that keep real time, each through its maker's client.
+
+All nodes in one process, at the machine's pace: with a process a node they, the arm's simulator, the maker's client and
+the twin beside it would need more than the two processors this must run on.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 import pytest
 
 from cell.commands.run import sum_up
-from cell.launch import run_live
+from cell.launch import run_lockstep
 from cell.ledger import read_ledger
 from cell.options import RunOptions
 from sim.franka_server import FrankaServer, NotInstalled
@@ -60,10 +64,10 @@ def kit(folder: Path, cell: Path, varieties: str) -> None:
     """Run with somebody passing; assert that it went as on the twin's own arm."""
     assert without_driver(cell) == without_driver(DEMO)
     options = RunOptions(
-        recipe=LIBRARY / "kitting.yaml", cell=cell, runs=folder, mode="live", perception="surface", shadow=True,
+        recipe=LIBRARY / "kitting.yaml", cell=cell, runs=folder, paced=True, perception="surface", shadow=True,
         scenario=str(visitor(folder)), settings={"varieties": varieties}, quiet=True, time_limit=180.0,
     )  # fmt: skip
-    result = run_live(options)
+    result = run_lockstep(options)
     s = sum_up(result, options)
     assert s.outcome == "Complete", (s.alarms, result.operator.refusals)
     assert s.parts_done == varieties.count(",") + 1

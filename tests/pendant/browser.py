@@ -1,4 +1,4 @@
-"""Chromium for the tests of the page: one browser a module, every page of it watched for errors and foreign requests."""
+"""Chromium for the tests of the page: every page is watched for errors and for requests to other hosts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from urllib.parse import urlparse
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --use-angle=swiftshader --enable-unsafe-swiftshader"
-).split()
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 STATIC = Path(__file__).parents[2] / "cell" / "pendant" / "static"
 LANDSCAPE: ViewportSize = {"width": 1280, "height": 800}
 PORTRAIT: ViewportSize = {"width": 800, "height": 1280}
@@ -24,7 +25,7 @@ PORTRAIT: ViewportSize = {"width": 800, "height": 1280}
 
 def chromium() -> str:
     """Return the browser's path; the test is skipped, or in CI fails, where browser or built page are missing."""
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
     lacking = "Chromium is missing: apt-get install chromium" if path is None else ""
     if not (STATIC / "index.html").is_file():
         lacking = "the page is not built: make setup"
@@ -46,13 +47,27 @@ def started() -> Iterator[Browser]:
         browser.close()
 
 
+def picture(page: Page, name: str) -> None:
+    """Keep a picture of the page for the operator's guide, in both formats, if PENDANT_PICTURES names a folder."""
+    folder = os.environ.get("PENDANT_PICTURES")
+    if not folder:
+        return
+    size = page.viewport_size
+    for form, view in (("", LANDSCAPE), ("_portrait", PORTRAIT)):
+        page.set_viewport_size(view)
+        page.wait_for_timeout(700)
+        page.screenshot(path=Path(folder) / f"{name}{form}.png")
+    if size is not None:
+        page.set_viewport_size(size)
+
+
 class Watched:
     """A page and all that went wrong in it. Closing it checks that nothing did."""
 
     def __init__(self, browser: Browser, url: str, size: ViewportSize = LANDSCAPE, **options: Any) -> None:
         self.context = browser.new_context(viewport=size, locale="en-GB", reduced_motion="reduce", **options)
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(45_000)
         self.url = url
         self.faults: list[str] = []
         self.requests: list[str] = []

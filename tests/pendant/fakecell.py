@@ -1,6 +1,6 @@
-"""A server with the pendant's API and no cell behind it: tests of the page alone set its telemetry and see what is asked.
+"""A server with the pendant's API and no cell behind it: tests of the page alone set telemetry and see what is asked.
 
-Everything it says is what a test put there; it checks neither passwords nor rights. Only for tests and for work on the page.
+Everything it says is what a test put there; it checks neither passwords nor rights. For tests and work on the page.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ class FakeCell:
         self.user: dict[str, Any] | None = None
         self.locked = False
         self.control: dict[str, Any] = {
-            "holder": None, "mine": False, "kind": "local", "since_wall": None, "requested_by": None,
-        }  # fmt: skip
+            "holder": None,
+            "mine": False,
+            "kind": "local",
+            "since_wall": None,
+            "requested_by": None,
+        }
         self.status = fakedata.status()
         self.robot = fakedata.robot()
         self.safety = fakedata.safety()
@@ -53,11 +57,22 @@ class FakeCell:
 
     def session(self) -> dict[str, Any]:
         return {
-            "user": self.user, "csrf": "token" if self.user else None, "locked": self.locked, "control": self.control,
-            "first_run": False, "idle_lock_s": 900, "languages": ["en", "de", "zh"],
-            "cell": {"name": "demo", "robot": "arm", "model": "panda", "simulated": True,
-                     "fingerprint": "5f1c0a77e2d94b10", "version": "0.1.0"},
-        }  # fmt: skip
+            "user": self.user,
+            "csrf": "token" if self.user else None,
+            "locked": self.locked,
+            "control": self.control,
+            "first_run": False,
+            "idle_lock_s": 900,
+            "languages": ["en", "de", "zh"],
+            "cell": {
+                "name": "demo",
+                "robot": "arm",
+                "model": "panda",
+                "simulated": True,
+                "fingerprint": "5f1c0a77e2d94b10",
+                "version": "0.1.0",
+            },
+        }
 
     def frame(self, seq: int, began: float) -> dict[str, Any]:
         """One telemetry message with everything in it."""
@@ -67,17 +82,33 @@ class FakeCell:
         people = [] if self.person is None else [self.person]
         points = [struct.pack("<3h", *(int(1000 * v) for v in p)) for p in fakedata.body_points(people)]
         return {
-            "seq": seq, "t": now, "wall": time.time() * 1000, "age": self.age, "status": self.status,
-            "robot": self.robot, "safety": self.safety, "control": self.control,
+            "seq": seq,
+            "t": now,
+            "wall": time.time() * 1000,
+            "age": self.age,
+            "status": self.status,
+            "robot": self.robot,
+            "safety": self.safety,
+            "control": self.control,
             "tracks": [{"id": 1, "position": [x, y, 0.3], "velocity": [-0.4, 0.0, 0.0]} for x, y in people],
-            "cameras": [{"name": n, "ok": True, "reason": "", "valid_fraction": 0.93, "dropped": 0}
-                        for n in ("front", "back")],
-            "cloud": {"seen": b"".join(points), "possible": b"", "seen_radius": bytes([4] * len(points)),
-                      "possible_radius": b""},
+            "cameras": [
+                {"name": n, "ok": True, "reason": "", "valid_fraction": 0.93, "dropped": 0} for n in ("front", "back")
+            ],
+            "cloud": {
+                "seen": b"".join(points),
+                "possible": b"",
+                "seen_radius": bytes([4] * len(points)),
+                "possible_radius": b"",
+            },
             "hull": {"links": fakedata.capsules(self.robot["q"]), "required": self.safety["required"]},
             "motion": {"id": "m1", "label": "pick", "tcp": fakedata.path()},
             "scene": {"people": [], "parts": fakedata.parts()},
-        }  # fmt: skip
+        }
+
+
+def refused(status: int, error: dict[str, str]) -> JSONResponse:
+    """An answer in the shape all refusals have."""
+    return JSONResponse({"error": {"field": "", "allowed": "", "remedy": "", **error}}, status)
 
 
 def application(cell: FakeCell, static: Path = STATIC) -> FastAPI:
@@ -98,8 +129,7 @@ def application(cell: FakeCell, static: Path = STATIC) -> FastAPI:
     async def login(request: Request) -> Any:
         body = await request.json()
         if body["password"] == "wrong":
-            error = {"code": "not_logged_in", "message": "Name or password is wrong.", "field": "", "allowed": "", "remedy": ""}
-            return JSONResponse({"error": error}, 401)
+            return refused(401, {"code": "not_logged_in", "message": "Name or password is wrong."})
         cell.user = {"name": body["name"], "role": fakedata.ROLES.get(body["name"], "operator"), "language": None}
         return cell.session()
 
@@ -164,7 +194,7 @@ def application(cell: FakeCell, static: Path = STATIC) -> FastAPI:
         body = (await request.json()) if raw else None
         cell.asked.append((request.method, f"/{path}", body))
         if cell.refusal:
-            return JSONResponse({"error": {"field": "", "allowed": "", "remedy": "", **cell.refusal[1]}}, cell.refusal[0])
+            return refused(*cell.refusal)
         if path == "commands":
             return fakedata.command(cell, body)
         answer = cell.answers.get(f"{request.method} {path}")

@@ -6,14 +6,22 @@ import base64
 import csv
 import math
 import struct
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from cell.data import __path__ as DATA
 
-ROLES = {"vera": "viewer", "olga": "operator", "otto": "operator", "pia": "programmer", "sina": "safety_engineer",
-         "sven": "safety_engineer", "ada": "admin"}  # fmt: skip
+ROLES = {
+    "vera": "viewer",
+    "olga": "operator",
+    "otto": "operator",
+    "pia": "programmer",
+    "sina": "safety_engineer",
+    "sven": "safety_engineer",
+    "ada": "admin",
+}
 VARIETIES = ["cube_red", "cube_green", "bar_blue", "block_yellow", "post_white", "puck_black"]
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -40,7 +48,9 @@ def steps(done: int = 0) -> list[dict[str, Any]]:
         for skill in ("pick", "place"):
             n = len(out) + 1
             state = "done" if n <= done else "running" if n == done + 1 else "waiting"
-            out.append({"step": n, "operation": "fill_box", "label": f"{skill} {name.replace('_', ' ')}", "state": state})
+            out.append(
+                {"step": n, "operation": "fill_box", "label": f"{skill} {name.replace('_', ' ')}", "state": state}
+            )
     out.append({"step": 13, "operation": "rest", "label": "move to home", "state": "waiting"})
     return out
 
@@ -48,32 +58,80 @@ def steps(done: int = 0) -> list[dict[str, Any]]:
 def status(state: str = "Idle") -> dict[str, Any]:
     number = {s["name"]: s["number"] for s in packml()["states"]}[state]
     return {
-        "t": 0.0, "state": state, "state_number": number, "mode": "automatic", "recipe": "kitting",
-        "operation": "fill_box", "phase": "place", "step": 4, "steps": 13, "parts_done": 1, "batch": 1, "batches": 2,
-        "cycle_times": [], "blocked_since": -1.0, "override": 1.0, "alarms": [], "question": None,
-        "fingerprint": "5f1c0a77e2d94b10", "predicted_cycle": 38.4, "blocked": {}, "stepping": "automatic",
-        "waits": False, "loading": "", "manual_missing": "", "resume": [], "step_list": steps(3),
-    }  # fmt: skip
+        "t": 0.0,
+        "state": state,
+        "state_number": number,
+        "mode": "automatic",
+        "recipe": "kitting",
+        "operation": "fill_box",
+        "phase": "place",
+        "step": 4,
+        "steps": 13,
+        "parts_done": 1,
+        "batch": 1,
+        "batches": 2,
+        "cycle_times": [],
+        "blocked_since": -1.0,
+        "override": 1.0,
+        "alarms": [],
+        "question": None,
+        "fingerprint": "5f1c0a77e2d94b10",
+        "predicted_cycle": 38.4,
+        "blocked": {},
+        "stepping": "automatic",
+        "waits": False,
+        "loading": "",
+        "manual_missing": "",
+        "resume": [],
+        "step_list": steps(3),
+    }
 
 
 def robot() -> dict[str, Any]:
     q = [math.radians(d) for d in (-45, -35, 0, -135, 0, 100, 45)]
     return {
-        "q": q, "dq": [0.0] * 7, "tau": [0.1, -18.4, 0.2, 21.0, 0.4, 2.1, 0.0], "q_commanded": q, "rate": 1.0,
-        "limit": 1.0, "limit_by": "override", "limit_reason": "", "override": 1.0, "mode": "automatic", "fault": "",
-        "fault_text": "", "standing": False, "gripper_width": 0.041, "gripper_holding": True, "held": None,
-        "inputs": {"tray_present": True, "door_closed": True}, "outputs": {"lamp": False, "vacuum": True},
-        "emergency_stop": False, "safeguard": False, "motion_id": "m1", "progress": 1.2, "duration": 2.6,
-        "tracking_error": 0.0004, "manual_missing": "", "T_base_tcp": transform(q).reshape(-1).tolist(),
-    }  # fmt: skip
+        "q": q,
+        "dq": [0.0] * 7,
+        "tau": [0.1, -18.4, 0.2, 21.0, 0.4, 2.1, 0.0],
+        "q_commanded": q,
+        "rate": 1.0,
+        "limit": 1.0,
+        "limit_by": "override",
+        "limit_reason": "",
+        "override": 1.0,
+        "mode": "automatic",
+        "fault": "",
+        "fault_text": "",
+        "standing": False,
+        "gripper_width": 0.041,
+        "gripper_holding": True,
+        "held": None,
+        "inputs": {"tray_present": True, "door_closed": True},
+        "outputs": {"lamp": False, "vacuum": True},
+        "emergency_stop": False,
+        "safeguard": False,
+        "motion_id": "m1",
+        "progress": 1.2,
+        "duration": 2.6,
+        "tracking_error": 0.0004,
+        "manual_missing": "",
+        "T_base_tcp": transform(q).reshape(-1).tolist(),
+    }
 
 
 def safety() -> dict[str, Any]:
     return {
-        "limit": 1.0, "reason": "", "separation": None, "required": 1.02,
-        "terms": {"S_h": 0.42, "S_r": 0.18, "S_s": 0.13, "C": 0.208, "Z_d": 0.05, "Z_r": 0.03}, "link": "link 5",
-        "point": None, "seen": True, "on_arm": None, "simulation_only": True,
-    }  # fmt: skip
+        "limit": 1.0,
+        "reason": "",
+        "separation": None,
+        "required": 1.02,
+        "terms": {"S_h": 0.42, "S_r": 0.18, "S_s": 0.13, "C": 0.208, "Z_d": 0.05, "Z_r": 0.03},
+        "link": "link 5",
+        "point": None,
+        "seen": True,
+        "on_arm": None,
+        "simulation_only": True,
+    }
 
 
 # Modified Denavit-Hartenberg parameters of the Panda: a, d, alpha (public data sheet).
@@ -100,8 +158,10 @@ def transform(q: list[float]) -> np.ndarray:
 
 def capsules(q: list[float]) -> list[dict[str, Any]]:
     origins = [T[:3, 3] for T in [*frames(q), transform(q)]]
-    return [{"link": f"link {i}", "a": a.tolist(), "b": b.tolist(), "radius": 0.08}
-            for i, (a, b) in enumerate(zip(origins, origins[1:], strict=False))]  # fmt: skip
+    return [
+        {"link": f"link {i}", "a": a.tolist(), "b": b.tolist(), "radius": 0.08}
+        for i, (a, b) in enumerate(pairwise(origins))
+    ]
 
 
 def animate(state: dict[str, Any], t: float) -> None:
@@ -126,8 +186,14 @@ def path() -> bytes:
 
 
 def parts() -> list[dict[str, Any]]:
-    return [{"name": f"{kind}_{i}", "kind": kind, "pose": [-0.02 + 0.08 * (k % 4), -0.61 + 0.09 * (k // 4), 0.03, 0, 0, 0, 1]}
-            for k, (kind, i) in enumerate((v, i) for v in VARIETIES for i in (1, 2))]  # fmt: skip
+    return [
+        {
+            "name": f"{kind}_{i}",
+            "kind": kind,
+            "pose": [-0.02 + 0.08 * (k % 4), -0.61 + 0.09 * (k // 4), 0.03, 0, 0, 0, 1],
+        }
+        for k, (kind, i) in enumerate((v, i) for v in VARIETIES for i in (1, 2))
+    ]
 
 
 def _at(x: float, y: float, z: float) -> list[float]:
@@ -135,94 +201,284 @@ def _at(x: float, y: float, z: float) -> list[float]:
 
 
 def cell_model() -> dict[str, Any]:
-    chain = [{"name": f"joint{i + 1}", "type": "revolute", "parent": f"link{i}", "child": f"link{i + 1}",
-              "T_parent_joint": _offset(*row).reshape(-1).tolist(), "axis": [0, 0, 1]} for i, row in enumerate(_DH)]  # fmt: skip
-    box = "box_floor box_wall_1".split()
+    chain = [
+        {
+            "name": f"joint{i + 1}",
+            "type": "revolute",
+            "parent": f"link{i}",
+            "child": f"link{i + 1}",
+            "T_parent_joint": _offset(*row).reshape(-1).tolist(),
+            "axis": [0, 0, 1],
+        }
+        for i, row in enumerate(_DH)
+    ]
     return {
         "name": "demo",
-        "robot": {"model": "panda", "dof": 7, "home": robot()["q"], "T_base_tool": None, "joint_chain": chain,
-                  "joints": [{"name": f"joint{i + 1}", "lower": -2.9, "upper": 2.9, "v_max": 2.1} for i in range(7)],
-                  "links": [{"name": f"link{i}", "meshes": []} for i in range(8)]},
+        "robot": {
+            "model": "panda",
+            "dof": 7,
+            "home": robot()["q"],
+            "T_base_tool": None,
+            "joint_chain": chain,
+            "joints": [{"name": f"joint{i + 1}", "lower": -2.9, "upper": 2.9, "v_max": 2.1} for i in range(7)],
+            "links": [{"name": f"link{i}", "meshes": []} for i in range(8)],
+        },
         "fixtures": [
             {"name": "table", "size": [1.1, 1.3, 0.75], "T_base": _at(0.2, -0.2, -0.375), "colour": [0.62, 0.55, 0.45]},
             {"name": "tray_plate", "size": [0.34, 0.26, 0.01], "T_base": _at(0.1, -0.52, 0.005)},
-            {"name": box[0], "size": [0.26, 0.26, 0.008], "T_base": _at(0.47, -0.28, 0.004), "colour": [0.55, 0.4, 0.25]},
+            {
+                "name": "box_floor",
+                "size": [0.26, 0.26, 0.008],
+                "T_base": _at(0.47, -0.28, 0.004),
+                "colour": [0.55, 0.4, 0.25],
+            },
             {"name": "closed_back", "size": [0.95, 3.4, 2.2], "T_base": _at(-0.825, 0, 0.35), "visible": False},
         ],
-        "parts": {v: {"shape": "box", "size": [0.04, 0.04, 0.04], "colour": c} for v, c in zip(
-            VARIETIES, [[0.8, 0.16, 0.14], [0.18, 0.6, 0.25], [0.15, 0.32, 0.72], [0.92, 0.76, 0.15], [0.92, 0.92, 0.9],
-                        [0.12, 0.12, 0.13]], strict=True)},
-        "frames": {}, "patterns": {}, "keep_out": [], "floor": -0.75, "entries": ["x_max"],
-        "cameras": [{"name": n, "model": "D455", "T_base_camera": np.eye(4).reshape(-1).tolist(), "width": 424, "height": 240,
-                     "fov": 1.5} for n in ("front", "back")],
-        "zones": [{"name": "reach_over", "automatic": "ssm", "manual": "ssm", "z": [0.0, None], "speed": None,
-                   "outline": [[0.2, -0.7], [0.7, -0.7], [0.7, -0.1], [0.2, -0.1]]}],
-        "person_volume": [[-1.3, -1.7, -0.75], [2.7, 1.7, 1.45]], "body": None,
-    }  # fmt: skip
+        "parts": {
+            v: {"shape": "box", "size": [0.04, 0.04, 0.04], "colour": c}
+            for v, c in zip(
+                VARIETIES,
+                [
+                    [0.8, 0.16, 0.14],
+                    [0.18, 0.6, 0.25],
+                    [0.15, 0.32, 0.72],
+                    [0.92, 0.76, 0.15],
+                    [0.92, 0.92, 0.9],
+                    [0.12, 0.12, 0.13],
+                ],
+                strict=True,
+            )
+        },
+        "frames": {},
+        "patterns": {},
+        "keep_out": [],
+        "floor": -0.75,
+        "entries": ["x_max"],
+        "cameras": [
+            {
+                "name": n,
+                "model": "D455",
+                "T_base_camera": np.eye(4).reshape(-1).tolist(),
+                "width": 424,
+                "height": 240,
+                "fov": 1.5,
+            }
+            for n in ("front", "back")
+        ],
+        "zones": [
+            {
+                "name": "reach_over",
+                "automatic": "ssm",
+                "manual": "ssm",
+                "z": [0.0, None],
+                "speed": None,
+                "outline": [[0.2, -0.7], [0.7, -0.7], [0.7, -0.1], [0.2, -0.1]],
+            }
+        ],
+        "person_volume": [[-1.3, -1.7, -0.75], [2.7, 1.7, 1.45]],
+        "body": None,
+    }
 
 
 def analysis(ok: bool = True, settings: dict[str, Any] | None = None, batches: int = 1) -> dict[str, Any]:
     return {
-        "ok": ok, "settings": settings or {"varieties": VARIETIES}, "batches": batches, "at_wall": 1_790_000_000_000,
-        "fingerprint": "5f1c0a77e2d94b10", "predicted_cycle_s": 38.4,
+        "ok": ok,
+        "settings": settings or {"varieties": VARIETIES},
+        "batches": batches,
+        "at_wall": 1_790_000_000_000,
+        "fingerprint": "5f1c0a77e2d94b10",
+        "predicted_cycle_s": 38.4,
         "phases": [{**s, "skill": s["label"].split()[0], "duration_s": 2.9} for s in steps()],
-        "problems": [] if ok else [{"message": "cube_red is out of reach at tray_grid 3", "line": 18, "field": "phases.0",
-                                    "remedy": "Move the tray nearer"}],
-    }  # fmt: skip
+        "problems": []
+        if ok
+        else [
+            {
+                "message": "cube_red is out of reach at tray_grid 3",
+                "line": 18,
+                "field": "phases.0",
+                "remedy": "Move the tray nearer",
+            }
+        ],
+    }
 
 
 def recipe() -> dict[str, Any]:
     return {
-        "name": "kitting", "title": "Kitting", "version": "1.0", "file": "recipes/library/kitting.yaml",
-        "description": "Takes one part of each wanted variety from the tray and puts it into the next free place of the kit box.",
-        "picture": "/api/v1/recipes/kitting/picture.png", "capabilities": ["gripper", "operator"], "library": True,
-        "parameters": [{"name": "varieties", "type": "list", "unit": None, "min": 1, "max": 6, "default": VARIETIES,
-                        "choices": VARIETIES, "description": "Varieties in the order in which they are put into the box"}],
-        "steps": steps(), "changed_wall": 1_790_000_000_000, "analysis": None, "text": "recipe: kitting\nversion: \"1.0\"\n",
+        "name": "kitting",
+        "title": "Kitting",
+        "version": "1.0",
+        "file": "recipes/library/kitting.yaml",
+        "description": "Takes one part of each wanted variety from the tray and puts it into a free place of the box.",
+        "picture": "/api/v1/recipes/kitting/picture.png",
+        "capabilities": ["gripper", "operator"],
+        "library": True,
+        "parameters": [
+            {
+                "name": "varieties",
+                "type": "list",
+                "unit": None,
+                "min": 1,
+                "max": 6,
+                "default": VARIETIES,
+                "choices": VARIETIES,
+                "description": "Varieties in the order in which they are put into the box",
+            }
+        ],
+        "steps": steps(),
+        "changed_wall": 1_790_000_000_000,
+        "analysis": None,
+        "text": 'recipe: kitting\nversion: "1.0"\n',
         "hash": "abc",
-    }  # fmt: skip
+    }
 
 
 def alarm(code: str = "camera_fault", **changes: Any) -> dict[str, Any]:
     return {
-        "code": code, "text": "A camera does not deliver usable pictures", "cause": "See the detail",
-        "remedy": "Check cable lens and lighting of the named camera then confirm the cell is clear", "reaction": "hold",
-        "state": "active", "raised_at": 12.0, "count": 1, "detail": "front: no picture for 0.4 s", "first_out": True, **changes,
-    }  # fmt: skip
+        "code": code,
+        "text": "A camera does not deliver usable pictures",
+        "cause": "See the detail",
+        "remedy": "Check cable lens and lighting of the named camera then confirm the cell is clear",
+        "reaction": "hold",
+        "state": "active",
+        "raised_at": 12.0,
+        "count": 1,
+        "detail": "front: no picture for 0.4 s",
+        "first_out": True,
+        **changes,
+    }
 
 
 def answers() -> dict[str, Any]:
     t = [i * 0.2 for i in range(300)]
-    series = {"t": [x - 60 for x in t], "separation": [1.5 + math.sin(x / 4) for x in t], "required": [1.02] * 300,
-              "rate": [1.0 if math.sin(x / 4) > 0 else 0.4 for x in t], "state": []}  # fmt: skip
-    run = {"id": "2026-01-31_12-00-00", "began_wall": 1_790_000_000_000, "recipe": "kitting", "outcome": "complete", "parts": 12,
-           "batches": 2, "contacts": 0, "violations": 0, "time_stopped_s": 6.2, "time_slowed_s": 11.0}  # fmt: skip
+    series = {
+        "t": [x - 60 for x in t],
+        "separation": [1.5 + math.sin(x / 4) for x in t],
+        "required": [1.02] * 300,
+        "rate": [1.0 if math.sin(x / 4) > 0 else 0.4 for x in t],
+        "state": [],
+    }
+    run = {
+        "id": "2026-01-31_12-00-00",
+        "began_wall": 1_790_000_000_000,
+        "recipe": "kitting",
+        "outcome": "complete",
+        "parts": 12,
+        "batches": 2,
+        "contacts": 0,
+        "violations": 0,
+        "time_stopped_s": 6.2,
+        "time_slowed_s": 11.0,
+    }
     record = {"seq": 3, "wall": 1_790_000_000_000, "what": "raised", "person": None, **alarm()}
-    config = {"title": "Demo cell, twin", "reaction": {"perception": 0.006}, "human": {"slow": 1.6, "fast": 2.0}, "Z_d": 0.05,
-              "Z_r": 0.03, "detection_capability_mm": 40, "zones": {"elsewhere": "ssm", "volumes": [
-                  {"name": "entry", "shape": {"kind": "box", "lower": [1.2, -1.2, -0.75], "upper": [2.4, 1.2, 1.4]}, "automatic": "ssm"},
-                  {"name": "bench", "shape": {"kind": "prism", "corners": [[0.8, -1.4], [1.1, -1.4], [1.1, 0.2], [0.8, 0.0]],
-                                              "z": [-0.1, 1.0]}, "automatic": "reduced_speed", "speed": 0.2}]}}  # fmt: skip
+    config = {
+        "title": "Demo cell, twin",
+        "reaction": {"perception": 0.006},
+        "human": {"slow": 1.6, "fast": 2.0},
+        "Z_d": 0.05,
+        "Z_r": 0.03,
+        "detection_capability_mm": 40,
+        "zones": {
+            "elsewhere": "ssm",
+            "volumes": [
+                {
+                    "name": "entry",
+                    "shape": {"kind": "box", "lower": [1.2, -1.2, -0.75], "upper": [2.4, 1.2, 1.4]},
+                    "automatic": "ssm",
+                },
+                {
+                    "name": "bench",
+                    "shape": {
+                        "kind": "prism",
+                        "corners": [[0.8, -1.4], [1.1, -1.4], [1.1, 0.2], [0.8, 0.0]],
+                        "z": [-0.1, 1.0],
+                    },
+                    "automatic": "reduced_speed",
+                    "speed": 0.2,
+                },
+            ],
+        },
+    }
     return {
-        "packml": packml(), "cell": cell_model(), "recipes": [recipe()], "recipes/kitting": recipe(), "series": series,
-        "recipes/kitting/picture.png": PIXEL, "cameras": PIXEL, "runs": [run], "runs/2026-01-31_12-00-00/series": series,
-        "alarms/history": {"items": [record], "total": 1}, "alarms": [], "users": [{"name": n, "role": r, "disabled": False} for n, r in ROLES.items()],
-        "oee": {"availability": 0.91, "performance": 0.88, "quality": 1.0, "good": 12, "reworked": 0, "planned_s": 90.0,
-                "running_s": 82.0, "stopped_for_people_s": 6.2, "cycle_times_s": [39.9, 42.1], "predicted_cycle_s": 38.4},
-        "points": [{"name": "above_tray", "q": robot()["q"], "T_base_tcp": robot()["T_base_tcp"], "by": "pia",
-                    "at_wall": 1_790_000_000_000, "comment": "clear of the box"}],
-        "frames": [], "events": [{"seq": 9, "wall": 1_790_000_000_000, "person": "olga", "source": "pendant", "kind": "pendant.command",
-                    "data": {"name": "Start"}}],
-        "safety": {"file": "demo_safety.yaml", "config": config, "schema": {}, "fingerprint": "77aa01c4e9b3", "proposals": [],
-                   "signatures": [{"name": "Anna Berg", "at": 1_790_000_000_000, "fingerprint": "77aa01c4e9b3", "valid": True}],
-                   "zones": [], "psd_defaults": {"v_human": 1.6, "v_robot": 0.5, "T_r": 0.15, "T_s": 0.3, "C": 0.208, "Z_d": 0.05,
-                                                 "Z_r": 0.03}},
-        "safety/history": [], "POST recipes/kitting/analyse": lambda b: analysis(True, b["settings"], b["batches"]),
+        "packml": packml(),
+        "cell": cell_model(),
+        "recipes": [recipe()],
+        "recipes/kitting": recipe(),
+        "series": series,
+        "recipes/kitting/picture.png": PIXEL,
+        "cameras": PIXEL,
+        "runs": [run],
+        "runs/2026-01-31_12-00-00/series": series,
+        "alarms/history": {"items": [record], "total": 1},
+        "alarms": [],
+        "users": [{"name": n, "role": r, "disabled": False} for n, r in ROLES.items()],
+        "oee": {
+            "availability": 0.91,
+            "performance": 0.88,
+            "quality": 1.0,
+            "good": 12,
+            "reworked": 0,
+            "planned_s": 90.0,
+            "running_s": 82.0,
+            "stopped_for_people_s": 6.2,
+            "cycle_times_s": [39.9, 42.1],
+            "predicted_cycle_s": 38.4,
+        },
+        "points": [
+            {
+                "name": "above_tray",
+                "q": robot()["q"],
+                "T_base_tcp": robot()["T_base_tcp"],
+                "by": "pia",
+                "at_wall": 1_790_000_000_000,
+                "comment": "clear of the box",
+            }
+        ],
+        "frames": [],
+        "events": [
+            {
+                "seq": 9,
+                "wall": 1_790_000_000_000,
+                "person": "olga",
+                "source": "pendant",
+                "kind": "pendant.command",
+                "data": {"name": "Start"},
+            }
+        ],
+        "safety": {
+            "file": "demo_safety.yaml",
+            "config": config,
+            "schema": {},
+            "fingerprint": "77aa01c4e9b3",
+            "proposals": [],
+            "signatures": [
+                {"name": "Anna Berg", "at": 1_790_000_000_000, "fingerprint": "77aa01c4e9b3", "valid": True}
+            ],
+            "zones": [],
+            "psd_defaults": {
+                "v_human": 1.6,
+                "v_robot": 0.5,
+                "T_r": 0.15,
+                "T_s": 0.3,
+                "C": 0.208,
+                "Z_d": 0.05,
+                "Z_r": 0.03,
+            },
+        },
+        "safety/history": [],
+        "POST recipes/kitting/analyse": lambda b: analysis(True, b["settings"], b["batches"]),
         "POST recipes/check": {"ok": True, "problems": []},
         "POST safety/check": {"ok": True, "problems": [], "warnings": [], "fingerprint": "99bb"},
-        "POST safety/psd": {"S_h": 0.72, "S_r": 0.075, "S_s": 0.075, "C": 0.208, "Z_d": 0.05, "Z_r": 0.03, "S_p": 1.158},
+        "POST safety/psd": {
+            "S_h": 0.72,
+            "S_r": 0.075,
+            "S_s": 0.075,
+            "C": 0.208,
+            "Z_d": 0.05,
+            "Z_r": 0.03,
+            "S_p": 1.158,
+        },
         "POST safety/diff": [{"path": "zones[0].x", "before": [0.2, 0.7], "after": [0.1, 0.7]}],
-    }  # fmt: skip
+    }
 
 
 def command(cell: Any, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The real pendant before a real controller and robot node, served over HTTP to a browser; its clock follows the wall's."""
+"""The real pendant before a real controller and robot node, served to a browser; its clock follows the wall's."""
 
 from __future__ import annotations
 

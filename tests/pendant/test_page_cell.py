@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.pendant.browser import Watched, started
+from tests.pendant.browser import Watched, picture, started
 from tests.pendant.harness import NAMES, PASSWORD
 from tests.pendant.served import Served
 
@@ -59,6 +60,7 @@ def test_operator_from_login_to_complete(browser: Browser, served: Served) -> No
         expect(page.get_by_test_id("analysis")).to_contain_text("can be run", timeout=2 * SLOW)
         expect(page.locator("[data-command=Start]")).to_have_attribute("aria-disabled", "true")
         expect(page.get_by_test_id("stale")).to_be_hidden(timeout=SLOW)
+        picture(page, "settings")
         page.get_by_role("button", name="Load", exact=True).click()
         expect(page.get_by_test_id("job")).to_contain_text("kitting", timeout=2 * SLOW)
         expect(page.get_by_test_id("steps").locator("[data-step]")).to_have_count(5)
@@ -70,17 +72,21 @@ def test_operator_from_login_to_complete(browser: Browser, served: Served) -> No
         state(page, "Execute")
         # Somebody comes: the arm slows down, then stands, and the header says why.
         served.bench.supervisor.limit = 0.4
-        expect(page.get_by_test_id("reason")).to_contain_text("person 0.50 m from panda link7, needs 0.70 m", timeout=SLOW)
+        words = "person 0.50 m from panda link7, needs 0.70 m"
+        expect(page.get_by_test_id("reason")).to_contain_text(words, timeout=SLOW)
+        picture(page, "person")
         served.bench.supervisor.limit = 1.0
         command(page, "Hold")
         state(page, "Held")
         gate = page.get_by_test_id("resume")
         for what in ("Pose", "Part", "People", "Tool"):
             expect(gate).to_contain_text(what)
+        picture(page, "held")
         gate.get_by_role("button").click()
         state(page, "Execute")
         state(page, "Complete", timeout=3 * SLOW)
         expect(page.get_by_test_id("steps").locator("[data-step].done")).to_have_count(5)
+        picture(page, "complete")
         command(page, "Reset")
         state(page, "Idle")
 
@@ -92,6 +98,7 @@ def test_two_browsers_one_control(browser: Browser, served: Served) -> None:
             take(holder)
         other = second.login(NAMES["programmer"], PASSWORD)
         expect(other.get_by_test_id("control")).to_contain_text(NAMES["operator"])
+        picture(other, "control")
         expect(other.locator("[data-command=Reset]")).to_have_attribute("aria-disabled", "true")
         other.get_by_role("button", name="Ask for it", exact=True).click()
         expect(holder.get_by_test_id("control")).to_contain_text(f"{NAMES['programmer']} asks for it")
@@ -126,6 +133,7 @@ def test_programmer_jogs_saves_points_and_inserts_a_step(browser: Browser, serve
         expect(page.get_by_test_id("check")).to_contain_text("No problems found")
         page.get_by_role("button", name="Insert second as a step", exact=True).click()
         expect(page.get_by_label("Text of the recipe")).to_have_value(_containing("to second"))
+        picture(page, "teach")
         expect(page.get_by_test_id("check")).to_contain_text("No problems found")
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_test_id("check")).to_contain_text("Saved")
@@ -142,9 +150,7 @@ def save(page: Page, name: str) -> None:
     page.locator(f"[data-point={name}]").wait_for()
 
 
-def _containing(word: str) -> object:
-    import re
-
+def _containing(word: str) -> re.Pattern[str]:
     return re.compile(re.escape(word))
 
 
@@ -167,6 +173,7 @@ def test_safety_engineer_proposes_and_a_second_accepts(browser: Browser, tmp_pat
             expect(page.get_by_test_id("zone-check")).to_be_visible(timeout=SLOW)
             page.get_by_role("button", name="Show the difference", exact=True).click()
             expect(page.get_by_test_id("diff")).to_contain_text("zones.volumes[0].shape.lower[0]", timeout=SLOW)
+            picture(page, "zones")
             page.get_by_label("Why").fill("The gangway is narrower")
             page.get_by_label("Your password, as signature").fill(PASSWORD)
             page.get_by_role("button", name="Propose", exact=True).click()
@@ -177,6 +184,7 @@ def test_safety_engineer_proposes_and_a_second_accepts(browser: Browser, tmp_pat
             proposal = page.locator("[data-proposal]")
             expect(proposal).to_contain_text("The gangway is narrower", timeout=SLOW)
             expect(proposal.get_by_test_id("diff")).to_contain_text("1.1")
+            picture(page, "proposal")
             proposal.get_by_label("Your password, as signature").fill(PASSWORD)
             proposal.get_by_role("button", name="Accept and sign", exact=True).click()
             expect(proposal).to_contain_text("accepted", timeout=SLOW)

@@ -26,7 +26,7 @@ SPY = """() => {
 ENDS = {
     "up": "b.dispatchEvent(new PointerEvent('pointerup', {pointerId: 1, bubbles: true}))",
     "cancel": "b.dispatchEvent(new PointerEvent('pointercancel', {pointerId: 1, bubbles: true}))",
-    "leave": "b.dispatchEvent(new PointerEvent('pointermove', {pointerId: 1, clientX: -5, clientY: -5, bubbles: true}))",
+    "leave": "b.dispatchEvent(new PointerEvent('pointermove', {pointerId: 1, clientX: -5, clientY: -5}))",
     "lost": "b.dispatchEvent(new PointerEvent('lostpointercapture', {pointerId: 1, bubbles: true}))",
     "blur": "window.dispatchEvent(new Event('blur'))",
     "hidden": "Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true});"

@@ -80,7 +80,8 @@ def test_axe_finds_nothing_serious_at_the_login_and_when_held(browser: Browser, 
         assert findings(page) == []
         prepare(server, "olga")
         server.cell.user = None
-        changes = [{"what": w, "before": "a", "now": "b", "changed": w == "part"} for w in ("pose", "part", "person", "tool")]
+        whats = ("pose", "part", "person", "tool")
+        changes = [{"what": what, "before": "a", "now": "b", "changed": what == "part"} for what in whats]
         question = {"id": "1", "kind": "recovery", "text": "The grip missed", "choices": ["retry", "abort"]}
         server.cell.status = fakedata.status("Held") | {"resume": changes, "question": question}
         watched.login("olga")
@@ -110,7 +111,7 @@ def test_stop_is_in_sight_and_targets_are_large_on_every_page(
             assert top == "Stop", "nothing lies over Stop"
             assert "not an emergency stop" in page.locator("[data-command=Stop]").inner_text()
             small = page.evaluate(
-                "least => [...document.querySelectorAll('button, select, a, input:not([type=checkbox]):not([type=range])')]"
+                "least => [...document.querySelectorAll('button, select, a, input:not([type=checkbox], [type=range])')]"
                 ".filter(e => e.getClientRects().length).map(e => [e, e.getBoundingClientRect()])"
                 ".filter(([e, r]) => r.height < least - 0.5 || r.width < least - 0.5)"
                 ".map(([e, r]) => `${e.outerHTML.slice(0, 80)} ${r.width}x${r.height}`)",

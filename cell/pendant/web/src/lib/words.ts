@@ -1,7 +1,7 @@
 import { num } from "./format";
 import { named, t } from "./i18n/index.svelte";
 import type { Why } from "./packml";
-import type { RobotState, SafetyState } from "./types";
+import type { RobotState, SafetyState, Status } from "./types";
 
 /** Why a control cannot be used now, as a sentence; empty if it can. */
 export function whyText(why: Why): string {
@@ -36,11 +36,13 @@ const OWN: Record<string, "rate.fault" | "rate.manual" | "rate.override"> = {
 };
 
 /** Why the arm moves as fast as it does, for a person. */
-export function rateReason(robot: RobotState | null, safety: SafetyState | null): string {
+export function rateReason(robot: RobotState | null, safety: SafetyState | null, status: Status | null): string {
   if (!robot) return "";
   if (robot.emergency_stop) return t("rate.emergency_stop");
   if (robot.safeguard) return t("rate.safeguard");
   if (robot.fault) return robot.fault_text || t("rate.fault");
+  // The controller itself holds the arm back, whatever a person has set.
+  if (status && robot.override < status.override - 0.005) return t("rate.state", { state: named("state", status.state) });
   if (robot.limit < robot.override - 0.005 || robot.limit <= 0) {
     const own = OWN[robot.limit_by];
     const near = own ? null : nearness(safety);

@@ -155,10 +155,12 @@ export class HullView {
   private readonly material = new MeshStandardMaterial({
     color: 0xd08a00,
     transparent: true,
-    opacity: 0.16,
+    opacity: 0.2,
+    depthWrite: false,
   });
+  private readonly depthMaterial = new MeshStandardMaterial({ colorWrite: false, transparent: true });
   private readonly bodyMaterial = new MeshStandardMaterial({ color: 0xd7dadc, roughness: 0.7 });
-  private shapes: { mesh: Mesh; radius: number; length: number }[] = [];
+  private shapes: { mesh: Mesh; depth: Mesh; radius: number; length: number }[] = [];
 
   /** `bodies`: draw the capsules themselves, for an arm without meshes. */
   set(hull: Hull, bodies: boolean): void {
@@ -181,18 +183,21 @@ export class HullView {
     let shape = this.shapes[at];
     // Geometry is made anew only where it visibly changed.
     if (!shape || Math.abs(shape.radius - radius) > 0.01 || Math.abs(shape.length - length) > 0.005) {
-      const geometry = new CapsuleGeometry(radius, length, 6, 16);
+      const geometry = new CapsuleGeometry(radius, length, 10, 24);
       if (shape) {
         shape.mesh.geometry.dispose();
-        shape.mesh.geometry = geometry;
+        for (const mesh of [shape.mesh, shape.depth]) mesh.geometry = geometry;
         Object.assign(shape, { radius, length });
       } else {
-        shape = { mesh: new Mesh(geometry, this.material), radius, length };
+        shape = { mesh: new Mesh(geometry, this.material), depth: new Mesh(geometry, this.depthMaterial), radius, length };
+        shape.depth.renderOrder = 9;
+        shape.mesh.add(shape.depth);
         this.shapes[at] = shape;
         this.group.add(shape.mesh);
       }
     }
-    // Drawn last and into the depth buffer: one skin, not a stack of them.
+    // First the depth of all capsules, then their colour: one skin, not a stack of them.
+    shape.depth.visible = !body;
     shape.mesh.renderOrder = body ? 0 : 10;
     shape.mesh.material = body ? this.bodyMaterial : this.material;
     span(shape.mesh, a, b);
