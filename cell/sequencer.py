@@ -341,7 +341,20 @@ class Sequencer:
             spec = call.skill.outcomes.get(outcome.code, OutcomeSpec(outcome.code))
             self.failure = outcome
             self._choice = ""
-            self._ask("recovery", f"{call.label}: {outcome.text or spec.text}", tuple(spec.choices))
+            self._ask("recovery", f"{call.label}: {outcome.text or spec.text}", self._offered(call, spec))
+
+    def _offered(self, call: PhaseCall, spec: OutcomeSpec) -> tuple[str, ...]:
+        """What the person can choose: the skill's own choices, to go back to where the round began if nothing is held,
+        and to go on after putting it right by hand where that changes no part."""
+        back = self._round(call)[0].key != call.key and self.context.parts.held is None
+        possible = {"redo": back, "fixed": "gripper" not in call.skill.needs}
+        order = ("retry", "redo", "skip", "fixed", "stop")
+        return tuple(choice for choice in order if choice in spec.choices or possible.get(choice, False))
+
+    def _round(self, call: PhaseCall) -> list[PhaseCall]:
+        """All phases of the round of an operation that a phase belongs to."""
+        phases = self.frozen.analysis.changeover if self._in_changeover else self.frozen.analysis.phases
+        return [one for one in phases if one.group == call.group]
 
     def _skip(self, call: PhaseCall) -> None:
         while self._queue and self._queue[0].group == call.group:
@@ -361,6 +374,11 @@ class Sequencer:
             self._open()
         elif choice == "skip":
             self._skip(call)
+        elif choice == "redo":
+            self._skip(call)
+            self._queue = [*self._round(call), *self._queue]
+        elif choice == "fixed":
+            self._to_confirm = call.label
         else:
             self.stopped = f"{call.label}: stopped by the operator"
 

@@ -28,7 +28,8 @@ from cell.session import PENDANT, Session
 def assemble(session: Session, ports: Ports, clock: Clock, loader: Loader, data: Path, runs: Path) -> Pendant:
     """Return a pendant on the ports it is given. Raises AccountError if its folder cannot be used."""
     cell = session.cell
-    simulated = cell.config.world is not None
+    # A shadow beside a real arm is not the world: its people and its enabling device are the real ones.
+    simulated = cell.simulated
     model = cell.model()
     return Pendant(
         session=session,

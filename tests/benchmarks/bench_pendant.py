@@ -128,3 +128,32 @@ def test_load() -> None:
         here.send("end")
         child.join(5.0)
         child.kill()
+
+
+def test_memory_over_hours(tmp_path: Path) -> None:
+    """The server's memory over a compressed shift: telemetry for one client, commands, charts; printed in MB."""
+    import psutil
+
+    from cell.pendant.feed import Stream
+    from perception.contract import Observation
+    from tests.pendant.harness import Site
+
+    site = Site(tmp_path)
+    site.run(0.5)
+    feed, stream, process = site.pendant.feed, Stream(), psutil.Process()
+    robot, status = site.bench.robot, site.bench.status
+    assert robot is not None and status is not None
+    cloud = np.random.default_rng(1).uniform(-2, 2, (POINTS, 4)).astype("<f4").tobytes()
+    sizes = []
+    for k in range(30_000):
+        now = site.bench.now = 1.0 + 0.04 * k
+        site.bench.arm._state.send(msgspec.structs.replace(robot, seq=k, t=now), now)
+        site.bench.node._status.send(msgspec.structs.replace(status, step=k % 13), now)
+        site.bench.supervisor.step(now)
+        site.bench.supervisor._observation.send(Observation(k, now, now, cloud, 3000, True, "", [], [], True), now)
+        site.pendant.step(now)
+        feed.sample(now)
+        stream.message(feed.values, now, feed.age(now))
+        if k % 5000 == 0:
+            sizes.append(process.memory_info().rss / 1e6)
+    print("\n", [f"{size:.0f} MB" for size in sizes], f"after {0.04 * 30_000 / 60:.0f} min of the cell")

@@ -436,6 +436,7 @@ def test_a_second_controller_is_refused_by_the_robot_node() -> None:
     hub = bench.hub
     hub._published.discard("cell.status")
     hub._published.discard("cell.expected_parts")
+    hub._published.discard("cell.recipe")
     hub._published.discard("arm.jog")
     hub._services.pop("cell.requests")
     other = ControllerNode(hub.ports("second"), demo().view(), "second-session")

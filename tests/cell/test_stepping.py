@@ -9,6 +9,7 @@ import pytest
 from cell.contract import (
     TOPIC_JOG,
     AnswerConfirm,
+    ChooseRecovery,
     GoTo,
     JogWish,
     LoadRecipe,
@@ -22,6 +23,7 @@ from cell.contract import (
 )
 from cell.loading import DirectLoader
 from cell.manual import JogGate
+from robots.contract import ClearFault
 from tests.cell.harness import SHORT, Bench, demo
 
 
@@ -223,3 +225,48 @@ def test_the_resume_gate_shows_what_has_changed() -> None:
     b.until("Execute")
     b.run(0.2)
     assert b.status.resume == []
+
+
+def test_a_lost_part_is_fetched_again_from_the_beginning_of_the_round() -> None:
+    b = bench()
+    b.start()
+    while b.robot is None or not (b.robot.gripper_holding and b.robot.rate > 0.9):
+        b.tick()
+    b.driver.part_width = None
+    b.until("Held", seconds=4.0)
+    b.run(0.3)
+    assert b.ask(ClearFault("Ada")).verdict == "done"
+    b.run(0.3)
+    assert b.status is not None and b.status.question is not None
+    assert "redo" in b.status.question.choices and "fixed" not in b.status.question.choices
+    assert b.ask(ChooseRecovery(b.status.question.id, "redo", "Ada")).verdict == "done"
+    assert b.command("Unhold").verdict == "done"
+    assert b.until("Complete", "Held", "Aborted") == "Complete"
+    started = [e["phase"] for e in b.kinds("recipe.phase_started")]
+    assert [name.split()[0] for name in started] == ["pick", "place", "pick", "place", "move"]
+    assert b.status.parts_done == 1
+
+
+WAITING = """
+recipe: waiting
+version: "1"
+capabilities: [inputs]
+operations:
+  - operation: one
+    phases:
+      - {skill: wait_for, params: {input: door, timeout: 0.2}, on: {wait_timeout: {retry: 0, then: ask}}}
+      - {skill: move_to, params: {home: true}}
+"""
+
+
+def test_what_was_put_right_by_hand_counts_as_done() -> None:
+    b = Bench(WAITING, inputs=("door",))
+    b.run(0.4)
+    b.start()
+    b.until("Held")
+    b.run(0.3)
+    assert b.status is not None and b.status.question is not None
+    assert {"retry", "fixed", "stop"} <= set(b.status.question.choices) and "redo" not in b.status.question.choices
+    assert b.ask(ChooseRecovery(b.status.question.id, "fixed", "Ada")).verdict == "done"
+    b.command("Unhold")
+    assert b.until("Complete", "Held", "Aborted") == "Complete"
