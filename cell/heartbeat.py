@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from cell.bus.messages import Heartbeat
@@ -30,6 +32,18 @@ def real_time_scheduling(priority: int) -> str:
     except (PermissionError, OSError) as error:
         return f"ordinary scheduling ({error.strerror})"
     return f"SCHED_FIFO priority {priority}"
+
+
+@contextmanager
+def in_real_time(priority: int) -> Iterator[None]:
+    """Real-time scheduling for as long as this lasts, where it is permitted; processes started meanwhile keep it."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    real_time_scheduling(priority)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.sched_setscheduler(0, *before)
 
 
 def launcher_lives() -> bool:

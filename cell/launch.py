@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -19,6 +20,7 @@ from cell.bus.messages import Heartbeat
 from cell.bus.ports import BusError, Node, Ports
 from cell.bus.zeromq import ZmqPorts
 from cell.clock import Clock, RealClock, SimulatedClock
+from cell.heartbeat import in_real_time
 from cell.heartbeat import topic as heartbeat_topic
 from cell.hosted import HostedNode
 from cell.lockstep import TICK, Lockstep, Paced
@@ -26,7 +28,7 @@ from cell.nodes import build
 from cell.observer import Observer
 from cell.operator import Operator
 from cell.options import RunOptions
-from cell.process import preload, run_node, warm_up
+from cell.process import PRIORITY, preload, run_node, warm_up
 from cell.referee import RefereeView
 from cell.session import (
     LEDGER,
@@ -103,6 +105,11 @@ def run_lockstep(
 ) -> RunResult:
     """Run a recipe on simulated time, in a new session unless one is given. `visit`: looks on, told the time after each
     step. Raises FileErrors, SessionError, BusError before anything moves."""
+    with in_real_time(PRIORITY["arm"]) if options.paced else nullcontext():
+        return _run_lockstep(options, show, session, visit)
+
+
+def _run_lockstep(options: RunOptions, show: Show | None, session: Session | None, visit: Visit | None) -> RunResult:
     begun = time.perf_counter()
     session = session or new_session(options, run_directory(options.runs), attended=True)
     machine = RealClock()
