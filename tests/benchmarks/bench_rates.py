@@ -28,7 +28,7 @@ from cell.session import OPERATOR, new_session
 from sim.franka_server import FrankaServer, NotInstalled
 from sim.ur_sim import UrProcess
 from tests.integration.test_kitting_drivers import cell_with
-from tests.integration.test_kitting_real_time import franka_block, ur_block
+from tests.integration.test_kitting_real_time import ur_block
 
 ASKED = {"franka": 750.0, "ur": 400.0}
 """Hz."""
@@ -39,6 +39,12 @@ SETTLE = 12.0
 def arm_of(driver: str) -> FrankaServer | UrProcess:
     """The simulated arm. Raises NotInstalled."""
     return FrankaServer() if driver == "franka" else UrProcess()
+
+
+def franka_block(address: str) -> dict[str, Any]:
+    """A Franka Research 3 whose fingers are the twin's."""
+    options = {"address": address, "realtime": "ignore", "watchdog": 0.3, "gripper": False, "drive_delay": 0.06}
+    return {"driver": "franka", "model": "fr3", "gripper": {"driver": "twin"}, "options": options}
 
 
 def block(driver: str, address: str) -> dict[str, Any]:

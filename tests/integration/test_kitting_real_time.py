@@ -6,39 +6,22 @@ the twin beside it would need more than the two processors this must run on.
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cell.clock import RealClock
 from cell.commands.run import sum_up
-from cell.config import load_cell
 from cell.launch import run_lockstep
 from cell.ledger import read_ledger
 from cell.options import RunOptions
-from robots.contract import Driver, DriverError, Setpoint
-from robots.drivers.franka import FrankaDriver
-from sim.franka_server import FrankaServer, NotInstalled
 from sim.ur_sim import UrProcess
 from tests.integration.test_kitting import LIBRARY, in_box, visitor
 from tests.integration.test_kitting_drivers import DEMO, cell_with, without_driver
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 LAMPS = ["lamp_green", "lamp_amber", "lamp_red", "buzzer"]
-
-
-@pytest.fixture
-def franka_arm() -> Iterator[FrankaServer]:
-    try:
-        arm = FrankaServer()
-    except NotInstalled as missing:
-        pytest.skip(str(missing))
-    yield arm
-    arm.close()
 
 
 @pytest.fixture
@@ -58,33 +41,6 @@ def ur_block(address: str) -> dict[str, Any]:
         "gripper": {"driver": "twin"},
         "options": {"address": address, "drive_delay": 0.06, "watchdog": 0.3, "outputs": LAMPS},
     }
-
-
-def franka_block(address: str) -> dict[str, Any]:
-    """A Franka Research 3 whose fingers are the twin's."""
-    options = {"address": address, "realtime": "ignore", "watchdog": 0.3, "gripper": False, "drive_delay": 0.06}
-    return {"driver": "franka", "model": "fr3", "gripper": {"driver": "twin"}, "options": options}
-
-
-def bring(driver: Driver, goal: list[float], seconds: float) -> None:
-    """What a person does first: the arm to its rest pose, slowly, before anything runs."""
-    clock = RealClock()
-    begun, state = clock.now(), None
-    while state is None:
-        assert clock.now() - begun < 30.0, "the arm does not answer"
-        with contextlib.suppress(DriverError):
-            driver.connect(clock.now())
-            state = driver.state(clock.now())
-        time.sleep(0.01)
-    start, begun = list(state.q), clock.now()
-    for n in range(round((seconds + 0.5) * 250)):
-        share = min(1.0, (clock.now() - begun) / seconds)
-        smooth = share**3 * (10.0 - 15.0 * share + 6.0 * share**2)
-        q = [a + smooth * (b - a) for a, b in zip(start, goal, strict=True)]
-        driver.send(Setpoint(n + 1, clock.now(), q, [0.0] * len(q)))
-        driver.state(clock.now())
-        time.sleep(0.004)
-    driver.close()
 
 
 def kit(folder: Path, cell: Path, varieties: str) -> None:
@@ -107,10 +63,3 @@ def kit(folder: Path, cell: Path, varieties: str) -> None:
 
 def test_kitting_on_a_ur_controller(tmp_path: Path, ur_arm: UrProcess) -> None:
     kit(tmp_path, cell_with(tmp_path, ur_block(ur_arm.address), {}, drive_delay=0.06), "cube_red,bar_blue")
-
-
-def test_kitting_on_a_franka_controller(tmp_path: Path, franka_arm: FrankaServer) -> None:
-    block = franka_block(franka_arm.address)
-    cell = cell_with(tmp_path, block, {}, drive_delay=0.06)
-    bring(FrankaDriver(block["options"], 7), load_cell(cell).home().tolist(), 8.0)
-    kit(tmp_path, cell, "cube_red,bar_blue")
