@@ -106,6 +106,9 @@ def run(
     runs: RunsOption = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live display.")] = False,
     shadow: ShadowOption = False,
+    paced: Annotated[
+        bool, typer.Option("--paced", help="Lock-step at the machine's pace, for arms that keep their own time.")
+    ] = False,
 ) -> None:
     """Run a recipe. The demo cell is a digital twin; with a real robot only the cell file differs.
 
@@ -123,6 +126,8 @@ def run(
         raise BadInput("--person-at, --person-start and --person-loop belong behind the --person they are for")
     if perception not in ("rendered", "surface"):
         raise BadInput(f"--perception: {perception!r} is neither rendered nor surface")
+    if paced and not lockstep:
+        raise BadInput("--paced is a way of running in lock-step: leave --live out")
     from cell.commands.run import run_recipe
     from cell.options import RunOptions
 
@@ -142,6 +147,7 @@ def run(
         time_limit=time_limit,
         quiet=quiet,
         shadow=shadow,
+        paced=paced,
     )
     raise typer.Exit(run_recipe(options))
 

@@ -23,6 +23,7 @@ from cell.bus.zeromq import ZmqPorts
 from cell.clock import RealClock
 from cell.launch import Processes, run_directory, start_nodes
 from cell.ledger import read_ledger
+from cell.operator import Operator
 from cell.options import RunOptions
 from cell.session import OPERATOR, new_session
 from sim.franka_server import FrankaServer, NotInstalled
@@ -63,10 +64,19 @@ def measure(driver: str, seconds: float) -> dict[str, float | str]:
         with Processes(session) as processes:
             with closing(ZmqPorts(OPERATOR, session.addresses)) as ports:
                 start_nodes(session, processes, ports, RealClock())
-                time.sleep(SETTLE + seconds + 11.0)
+                attend(Operator(ports, "bench", True), SETTLE + seconds + 11.0)
         rows = [r.event for r in read_ledger(session.directory / "events.sqlite") if r.event.kind == "robot.drives"]
         log = processes.log("arm").read_text()
     return {"driver": driver, **paces([(row.t, row.data) for row in rows], seconds), **kept(log)}
+
+
+def attend(operator: Operator, seconds: float) -> None:
+    """A person clears what was latched while the nodes started; nothing is run."""
+    clock = RealClock()
+    end = clock.now() + seconds
+    while clock.now() < end:
+        operator.step(clock.now())
+        time.sleep(0.05)
 
 
 def paces(accounts: list[tuple[float, dict[str, float]]], seconds: float) -> dict[str, float]:
