@@ -112,7 +112,7 @@ def test_at_least_twenty_visits_lie_inside_the_assumption() -> None:
     for trace in [*scripted(), *recorded([])]:
         person = people_of(load_scenario(trace.scenario), -0.75, 1)[0]
         judge = Assumption(RefereeOptions(), lambda dq: 0.195)
-        times = np.arange(0.0, 40.0, 0.02)
+        times = np.arange(0.0, 40.0, 0.04)
         judge.note(times.tolist(), np.zeros((len(times), 7)), [
             Watched(person.name, person.body, person.bones_row(times.tolist()))
         ])  # fmt: skip

@@ -247,9 +247,9 @@ def test_a_receding_link_is_not_exempt_within_the_minimum_distance() -> None:
 
 
 def test_braking_in_one_go_is_braking_tick_by_tick() -> None:
-    """20,000 stops at a constant fall."""
+    """8,000 stops at a constant fall."""
     rng = np.random.default_rng(8)
-    for _ in range(20_000):
+    for _ in range(8_000):
         brakes = Brakes(3.0, rng.uniform(0.4, 12.0), rng.uniform(60.0, 400.0), rng.choice([0.001, 0.002, 0.004]), 0.0)
         falls = falls_ahead(np.full(2, 1e3), 1.0, 0.0, 1.2, brakes.down, np.empty(5))
         rate, slope = rng.uniform(), rng.choice([0.0, -brakes.down, rng.uniform(-brakes.down, 3.0)])
