@@ -130,7 +130,7 @@ def test_more_people_older_data_and_slower_brakes_never_raise_the_limit() -> Non
 
 
 def test_time_and_sweep_grow_with_the_limit() -> None:
-    """20,000 situations, 12 limits each: a stop from a lower limit is covered by one from the next higher limit.
+    """8,000 situations, 12 limits each: a stop from a lower limit is covered by one from the next higher limit.
 
     That is the reason why every lower rate is admissible too.
     """

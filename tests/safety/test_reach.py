@@ -121,7 +121,7 @@ def test_no_granted_rate_lets_a_moving_arm_touch_anybody() -> None:
 
 @pytest.mark.requirement("SAF-15")
 def test_no_moving_arm_is_behind_its_stage_or_too_far() -> None:
-    """20,000 paths, bounds and states with 12 ramps each: emergency stops and finer ticks of the node included."""
+    """8,000 paths, bounds and states with 12 ramps each: emergency stops and finer ticks of the node included."""
     rng = np.random.default_rng(21)
     memory = np.empty(400)
     stages = Stages(np.empty(INTERVALS, np.int64), *(np.empty(INTERVALS) for _ in range(3)))
