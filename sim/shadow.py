@@ -46,12 +46,15 @@ class Follower:
         self._tolerance = tolerance
         self._state: RobotState | None = None
         self._since = math.inf
+        self._future = False
+        """The newest measurement is stamped later than now."""
 
     def hear(self, state: RobotState) -> None:
-        """Take measured joints; what is not finite or older than the last is no measurement."""
+        """Take measured joints; what is not finite or older than the last is no measurement. One from the future does
+        not keep later ones out."""
         if not all(map(math.isfinite, (*state.q, *state.dq, state.t))):
             return
-        if self._state is None or state.t >= self._state.t:
+        if self._state is None or state.t >= self._state.t or self._future:
             self._state = state
 
     def target(self, t: float, q: Vector) -> DriveTarget:
@@ -70,6 +73,7 @@ class Follower:
         if state is None:
             return None
         age = now - state.t
+        self._future = age < -AHEAD
         if len(state.q) != len(q):
             reason = f"the arm has {len(state.q)} joints, the twin {len(q)}"
             return MirrorStatus(now, False, reason, -1.0, age)
@@ -81,7 +85,9 @@ class Follower:
         elif math.isinf(self._since):
             self._since = now
         reason = ""
-        if age > SILENT:
+        if self._future:
+            reason = f"the measured joints are stamped {-age:.2f} s in the future"
+        elif age > SILENT:
             reason = f"the last measured joints are {age:.2f} s old"
         elif now - self._since >= DIFFERS_FOR:
             met = f"; in the twin it touches {', '.join(touching)}" if touching else ""

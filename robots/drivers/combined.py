@@ -15,6 +15,8 @@ from robots.contract import Driver, DriverError, DriverState, GripperDriver, Gri
 
 LOST_AFTER = 0.5
 """A gripper whose newest state is older than this is lost, s: it holds by itself, so the arm is not stopped at once."""
+AHEAD = 0.05
+"""A state stamped farther in the future is none of now, s; it would count as fresh for ever."""
 
 
 class ArmWithGripper:
@@ -49,7 +51,10 @@ class ArmWithGripper:
             return None
         f = self._fingers
         # Written so that a time that is no number counts as lost.
-        lost = "" if now - f.t <= LOST_AFTER else f"gripper {self.gripper.name}: silent for more than {LOST_AFTER} s"
+        fresh = -AHEAD <= now - f.t <= LOST_AFTER
+        lost = (
+            "" if fresh else f"gripper {self.gripper.name}: silent for more than {LOST_AFTER} s, or its time is wrong"
+        )
         told = f"gripper {self.gripper.name}: {f.fault}" if f.fault else ""
         width = f.width if math.isfinite(f.width) else math.nan
         return msgspec.structs.replace(

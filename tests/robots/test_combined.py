@@ -70,8 +70,8 @@ def test_a_stop_leaves_the_fingers_closed(both: Any) -> None:
     assert fingers.calls == []
 
 
-@pytest.mark.parametrize("at", [-math.inf, math.nan, 0.0])
-def test_a_silent_gripper_is_a_fault_of_the_drives(both: Any, at: float) -> None:
+@pytest.mark.parametrize("at", [-math.inf, math.nan, 0.0, math.inf, 1e9, LOST_AFTER + 0.2])
+def test_a_gripper_that_is_silent_or_from_another_time_is_a_fault_of_the_drives(both: Any, at: float) -> None:
     driver, _, fingers = both
     fingers.newest = GripperState(at, 0.08, False)
     state = driver.state(LOST_AFTER + 0.1)

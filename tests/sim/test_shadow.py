@@ -72,6 +72,16 @@ def test_silence_and_lasting_differences_are_told() -> None:
     assert follower.status(2.0, here, []).ok  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("ahead", [0.3, 1e9])
+def test_a_measurement_from_the_future_is_told_and_does_not_hide_what_comes_later(ahead: float) -> None:
+    follower, here = Follower(0.05), np.array(HOME)
+    follower.hear(measured(1.0 + ahead, HOME))
+    status = follower.status(1.0, here, [])
+    assert status is not None and not status.ok and "future" in status.reason
+    follower.hear(measured(1.1, [v + 0.2 for v in HOME]))
+    assert follower.target(1.1, here).q[0] == pytest.approx(0.2)
+
+
 class Cell:
     """A shadow in a world with one box, and an arm that goes where a test says."""
 
