@@ -1,7 +1,7 @@
 """A simulated cell and its pendant in one process: nodes in lock-step, the page served from the same event loop.
 
-The cell's clock keeps the pace of the machine's and stays behind where the machine is too slow: a tick that comes late is
-late on no clock but the wall's, so nothing in the cell suffers from it. For machines with too few processors for a
+The cell's clock keeps the pace of the machine's and stays behind where the machine is too slow: a tick that comes late
+is late on no clock but the wall's, so nothing in the cell suffers from it. For machines with too few processors for a
 process a node, and for looking on. Only for a simulated arm: a real one keeps its own time.
 """
 
@@ -41,13 +41,14 @@ MOST_BEHIND = 0.1
 class Together:
     """All nodes of a lock-step session, stepped by `drive`; `pendant` looks on and commands. `close` ends it.
 
-    Everything happens in the event loop that awaits `run`. Construct it before threads are started: nodes that share the
-    work live in forked processes.
+    Everything happens in the event loop that awaits `run`. Construct it before threads are started: nodes that share
+    the work live in forked processes.
     """
 
     def __init__(self, session: Session, data: Path, runs: Path, speed: float = 1.0) -> None:
-        """`data`, `runs`: folders of the pendant and of all runs. `speed`: most cell seconds a second. Raises what the
-        nodes raise (SessionError, FileErrors, BusError), AccountError; SessionError for an arm that is not simulated."""
+        """`data`, `runs`: folders of the pendant and of all runs. `speed`: most cell seconds a second. Raises what
+        the nodes raise (SessionError, FileErrors, BusError), AccountError; SessionError for an arm that is not
+        simulated."""
         if not session.cell.simulated:
             raise SessionError(f"{session.cell.path}: the arm keeps its own time: start the cell with --live")
         if not 0.0 < speed <= 100.0:

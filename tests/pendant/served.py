@@ -14,6 +14,8 @@ from tests.cell.harness import TICK, Bench
 from tests.pendant.harness import Site
 
 PUMP = 0.04
+STILL = 1e-6
+"""Slower than this a joint stands, rad/s."""
 MOST = 0.1
 """Time that was lost to something else is not made up for: the cell just runs later, s."""
 
@@ -30,6 +32,8 @@ class Served:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self._fault: BaseException | None = None
         self.site: Site
+        self.moved_at = -1.0
+        """Time of the cell when a joint was last told to move, s."""
 
     @property
     def bench(self) -> Bench:
@@ -58,6 +62,7 @@ class Served:
             last = now
             while ahead >= TICK:
                 self.bench.tick()
+                self._look()
                 ahead -= TICK
                 due += TICK
             if due >= PUMP * self._speed:
@@ -66,6 +71,21 @@ class Served:
             if self._server.started:
                 self._ready.set()
             await asyncio.sleep(0.004)
+
+    def _look(self) -> None:
+        robot = self.bench.robot
+        if robot is not None and not max(map(abs, robot.dq_commanded)) < STILL:
+            self.moved_at = self.bench.now
+
+    def moves(self) -> bool:
+        """Is the arm being moved at this moment?"""
+        return self.bench.now - self.moved_at < 2.5 * TICK
+
+    def pass_time(self, seconds: float) -> None:
+        """Wait until so much time of the cell has gone by, s."""
+        end = self.bench.now + seconds
+        while self.bench.now < end and self._thread.is_alive():
+            time.sleep(0.005)
 
     def __enter__(self) -> Served:
         self._thread.start()

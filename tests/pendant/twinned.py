@@ -22,7 +22,7 @@ SLOW_MOTION = 0.05
 
 
 class Twinned:
-    """A `Together` on a free port, in a thread of its own until the block ends. Enter it before a browser is started."""
+    """A `Together` on a free port, in a thread of its own until the block ends. Make it before any browser."""
 
     def __init__(self, folder: Path, scenario: str = "none", **more: Any) -> None:
         """`more`: further RunOptions."""
