@@ -24,7 +24,7 @@ class Served:
     """A `Site` on a free port, in a thread of its own until the block ends. `speed`: cell seconds a second."""
 
     def __init__(self, folder: Path, speed: float = 1.0, safety: Path | None = None) -> None:
-        self._folder, self._speed, self._safety = folder, speed, safety
+        self._folder, self.speed, self._safety = folder, speed, safety
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -58,14 +58,14 @@ class Served:
         ahead = 0.0
         while True:
             now = time.monotonic()
-            ahead += min((now - last) * self._speed, MOST)
+            ahead += min((now - last) * self.speed, MOST)
             last = now
             while ahead >= TICK:
                 self.bench.tick()
                 self._look()
                 ahead -= TICK
                 due += TICK
-            if due >= PUMP * self._speed:
+            if due >= PUMP * self.speed:
                 due = 0.0
                 self.site.pendant.pump.step()
             if self._server.started:

@@ -38,19 +38,27 @@ def browser(served: Served) -> Iterator[Browser]:
         yield browser
 
 
-def to_teach(watched: Watched) -> Page:
+def to_teach(watched: Watched, served: Served) -> Page:
     """Log in, take control, go to where arms are jogged."""
     page = watched.login(NAMES["programmer"], PASSWORD)
-    button = page.get_by_test_id("control").get_by_role("button", name="Take", exact=True)
-    if button.count():
-        button.click()
+    page.get_by_test_id("control").get_by_role("button", name="Take", exact=True).click()
     expect(page.get_by_test_id("control")).to_contain_text("you")
     page.goto(f"{watched.url}/#/teach")
-    manual = page.get_by_role("button", name="Manual mode", exact=True)
-    if manual.get_attribute("aria-pressed") != "true":
-        manual.click()
-    expect(page.get_by_role("button", name=PLUS)).to_have_attribute("aria-disabled", "false")
+    jog = page.get_by_role("button", name=PLUS)
+    jog.wait_for()
+    if served.bench.node.unit.mode != "manual":
+        page.get_by_role("button", name="Manual mode", exact=True).click()
+    expect(jog).to_have_attribute("aria-disabled", "false")
     return page
+
+
+@pytest.fixture(autouse=True)
+def nobody(served: Served) -> Iterator[None]:
+    """Nobody has control before a test: the one before left without giving it up."""
+    yield
+    control = served.site.pendant.control
+    if control.holder is not None:
+        control.release(control.holder.login, served.bench.now, 0)
 
 
 def hold(page: Page, served: Served) -> tuple[float, float]:
@@ -99,7 +107,7 @@ def processes(before: set[int]) -> list[psutil.Process]:
 def test_a_frozen_browser(served: Served) -> None:
     before = {one.pid for one in psutil.Process().children(recursive=True)}
     with started() as browser, Watched(browser, served.url) as watched:
-        page = to_teach(watched)
+        page = to_teach(watched, served)
         frozen = processes(before)
         assert len(frozen) >= 3
         session = watched.context.new_cdp_session(page)
@@ -129,12 +137,13 @@ def test_a_frozen_browser(served: Served) -> None:
         moves_by_a_new_press(page, served)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("end", ["page", "context", "killed"])
 def test_a_browser_that_is_gone(served: Served, end: str) -> None:
     before = {one.pid for one in psutil.Process().children(recursive=True)}
     with started() as browser:
         watched = Watched(browser, served.url)
-        page = to_teach(watched)
+        page = to_teach(watched, served)
         hold(page, served)
         since = served.bench.now
         if end == "killed":
@@ -148,9 +157,10 @@ def test_a_browser_that_is_gone(served: Served, end: str) -> None:
         still(served, since, 0.2)
 
 
+@pytest.mark.live
 def test_a_link_that_drops_without_a_word(browser: Browser, served: Served) -> None:
     with Relay(served.url) as relay, Watched(browser, relay.url) as watched:
-        page = to_teach(watched)
+        page = to_teach(watched, served)
         hold(page, served)
         since = served.bench.now
         relay.cut()
