@@ -1,7 +1,8 @@
 """Runs the third-party Franka simulator on one loopback address, in its own environment: see `scripts/franka_sim.py`.
 
-`.franka-sim/bin/python franka_host.py ADDRESS`. Started by its path, it imports nothing of this project. Somebody at
-the arm types `user_stop on`, `user_stop off` or `collision`; the end of its input ends it.
+`.franka-sim/bin/python franka_host.py ADDRESS SLOWER`: a second of it lasts SLOWER of the machine's. Started by its
+path, it imports nothing of this project. Somebody at the arm types `user_stop on`, `user_stop off` or `collision`; the
+end of its input ends it.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 COLLISION = 7
@@ -21,6 +23,10 @@ COLLISION = 7
 _PR_SET_PDEATHSIG = 1
 PRIORITY = 75
 """Of the simulator among those with real-time scheduling, where the machine permits it: an arm waits for nobody."""
+
+
+SWITCH = 5e-5
+"""A thread of the simulator waits so long for the one that computes, s: by default five of its cycles."""
 
 
 class BoundSockets:
@@ -37,6 +43,35 @@ class BoundSockets:
         if kind == socket.SOCK_DGRAM:
             made.bind((self._address, 0))
         return made
+
+
+class SlowTime:
+    """The module `time` on a clock that is slower than the machine's."""
+
+    def __init__(self, slower: float) -> None:
+        self._slower = slower
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def perf_counter(self) -> float:
+        return time.perf_counter() / self._slower
+
+    def monotonic(self) -> float:
+        return time.monotonic() / self._slower
+
+    def time(self) -> float:
+        return time.time() / self._slower
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds * self._slower)
+
+
+def slow_down(slower: float) -> None:
+    """Let the simulator, whose modules are all loaded, have a clock that is slower than the machine's."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("franka_sim") and getattr(module, "time", None) is time:
+            module.time = SlowTime(slower)  # type: ignore[attr-defined]
 
 
 def user_stop(server: Any, on: bool) -> None:
@@ -60,19 +95,21 @@ def obey(server: Any) -> None:
     os._exit(0)
 
 
-def main(address: str) -> None:
+def main(address: str, slow_motion: float) -> None:
     # Stopped, as a pulled cable has it, it would outlive whoever started it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with contextlib.suppress(OSError):  # an arm's controller has a machine of its own
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    sys.setswitchinterval(SWITCH)
     stream = importlib.import_module("franka_sim.server.state_stream")
     stream.socket = BoundSockets(address)  # type: ignore[attr-defined]
     server = importlib.import_module("franka_sim").FrankaSimServer(
         host=address, enable_gripper=True, enforce_comm_constraints=True, enforce_motion_limits=True
     )
+    slow_down(slow_motion)
     threading.Thread(target=obey, args=(server,), daemon=True).start()
     server.start()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))
