@@ -111,7 +111,9 @@ def run(
     ] = False,
     slow_motion: Annotated[
         float,
-        typer.Option(metavar="N", min=1.0, max=20.0, help="With --paced: N seconds for one of the cell's (simulators)."),
+        typer.Option(
+            metavar="N", min=1.0, max=20.0, help="With --paced: N seconds for one of the cell's (simulators)."
+        ),
     ] = 1.0,
 ) -> None:
     """Run a recipe. The demo cell is a digital twin; with a real robot only the cell file differs.
