@@ -176,12 +176,18 @@ def up(
     shadow: ShadowOption = False,
     port: Annotated[int, typer.Option(metavar="N", min=1024, max=65535, help="Of the pendant, on 127.0.0.1.")] = 8080,
     pendant: Annotated[bool, typer.Option("--pendant/--no-pendant", help="Serve the teach pendant.")] = True,
+    lockstep: Annotated[
+        bool, typer.Option("--lockstep/--live", help="Twin only: all in one process, never faster than the wall clock.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The pendant's accounts, points, recipes; else pendant-data beside the runs."),
     ] = None,
 ) -> None:
     """Start all nodes of a cell as processes, in real time, until Ctrl-C. Nothing starts to move by itself.
+
+    With --lockstep all nodes of a simulated cell run in one process, for machines with few processors: its clock stays
+    behind the wall's where the machine is too slow, and nothing in the cell is late.
 
     The teach pendant is served on http://127.0.0.1:8080; the first start prints the admin's password, once.
     """
@@ -196,7 +202,7 @@ def up(
         scenario=scenario,
         batches=batch,
         settings=settings_of(settings or ()),
-        mode="live",
+        mode="lockstep" if lockstep else "live",
         seed=seed,
         perception="surface" if perception == "surface" else "rendered",
         runs=runs,

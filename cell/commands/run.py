@@ -62,7 +62,12 @@ def bring_up(options: RunOptions) -> int:
     """`cell up`; return the exit code."""
     if options.recipe is not None:
         options = checked(options)
-    up(options)
+    if options.mode == "lockstep":
+        from cell.together import up_together
+
+        up_together(options)
+    else:
+        up(options)
     return OK
 
 
