@@ -5,7 +5,10 @@ import {
   GridHelper,
   Group,
   PerspectiveCamera,
+  Plane,
+  Raycaster,
   Scene,
+  Vector2,
   Vector3,
   WebGLRenderer,
 } from "three";
@@ -13,6 +16,8 @@ import { OrbitControls } from "three/addons/controls/OrbitControls.js";
 
 /** At most this many pictures a second: the cell changes more often, the eye does not need it. */
 const FRAME_MS = 1000 / 15;
+/** A ray that meets the floor beyond this goes nearly level: a pixel would be metres. */
+const FARTHEST_M = 15;
 
 /** Renderer, camera and light; z is up. Draws only when something changed. Throws where there is no WebGL. */
 export class Stage {
@@ -26,6 +31,8 @@ export class Stage {
   private last = 0;
   private frame = 0;
   drawn = 0;
+  /** Told after each picture: where things are on the screen may have changed. */
+  onDrawn: (() => void) | null = null;
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
@@ -61,6 +68,7 @@ export class Stage {
       this.last = now;
       this.renderer.render(this.scene, this.camera);
       this.drawn++;
+      this.onDrawn?.();
     };
     this.frame = requestAnimationFrame(loop);
   }
@@ -89,6 +97,29 @@ export class Stage {
     this.camera.position.set(target.x + offset[0]!, target.y + offset[1]!, target.z + offset[2]!);
     this.controls.update();
     this.invalidate();
+  }
+
+  /** The ray from the eye through a place of the screen (CSS pixels, as of a pointer event). */
+  ray(x: number, y: number): Raycaster {
+    const box = this.canvas.getBoundingClientRect();
+    const caster = new Raycaster();
+    this.camera.updateMatrixWorld();
+    caster.setFromCamera(new Vector2((2 * (x - box.left)) / box.width - 1, 1 - (2 * (y - box.top)) / box.height), this.camera);
+    return caster;
+  }
+
+  /** Where that ray meets the level plane at height z, m; null if it does not, or too far away to be meant. */
+  onLevel(x: number, y: number, z: number): Vector3 | null {
+    const { ray } = this.ray(x, y);
+    const hit = ray.intersectPlane(new Plane(new Vector3(0, 0, 1), -z), new Vector3());
+    return hit && hit.distanceTo(ray.origin) < FARTHEST_M ? hit : null;
+  }
+
+  /** Where a point of the cell is on the canvas, CSS pixels; null behind the eye. */
+  onScreen(point: Vector3): { x: number; y: number } | null {
+    const seen = point.clone().project(this.camera);
+    const inFront = seen.z < 1 && Number.isFinite(seen.x) && Number.isFinite(seen.y);
+    return inFront ? { x: ((seen.x + 1) / 2) * this.canvas.clientWidth, y: ((1 - seen.y) / 2) * this.canvas.clientHeight } : null;
   }
 
   private resize(): void {

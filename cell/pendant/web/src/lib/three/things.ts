@@ -6,7 +6,6 @@ import {
   Color,
   CylinderGeometry,
   EdgesGeometry,
-  ExtrudeGeometry,
   Group,
   Line,
   Line3,
@@ -18,12 +17,11 @@ import {
   Points,
   PointsMaterial,
   Quaternion,
-  Shape as ThreeShape,
-  Vector2,
   Vector3,
 } from "three";
 import { floats, metres } from "../telemetry";
 import type { CellModel, Cloud, Fixture, Hull, MotionPath, PartType, SceneState, Track } from "../types";
+import { colourOf, prismMesh } from "./prism";
 import { matrix } from "./robot";
 
 export function clear(group: Group): void {
@@ -94,15 +92,8 @@ export function zones(cell: CellModel): Group {
   const ceiling = cell.person_volume?.[1]?.[2] ?? 1.5;
   for (const zone of cell.zones) {
     const [low, high] = [zone.z[0] ?? cell.floor, zone.z[1] ?? ceiling];
-    if (zone.outline.length < 3 || !(high > low)) continue;
-    const outline = new ThreeShape(zone.outline.map(([x, y]) => new Vector2(x, y)));
-    const geometry = new ExtrudeGeometry(outline, { depth: high - low, bevelEnabled: false });
-    const material = new MeshStandardMaterial({ color: 0x2f7fb5, transparent: true, opacity: 0.12, depthWrite: false });
-    const frame = new LineSegments(new EdgesGeometry(geometry), new LineBasicMaterial({ color: 0x1466a8 }));
-    for (const object of [new Mesh(geometry, material), frame]) {
-      object.position.z = low;
-      group.add(object);
-    }
+    const prism = prismMesh(zone.outline, low, high, colourOf(zone.automatic), 0.12);
+    if (prism) group.add(prism);
   }
   for (const camera of cell.cameras) {
     const body = new Mesh(new BoxGeometry(0.12, 0.03, 0.03), new MeshStandardMaterial({ color: 0x30363a }));
