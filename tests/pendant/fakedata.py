@@ -477,8 +477,20 @@ def answers() -> dict[str, Any]:
             "Z_r": 0.03,
             "S_p": 1.158,
         },
-        "POST safety/diff": [{"path": "zones[0].x", "before": [0.2, 0.7], "after": [0.1, 0.7]}],
+        "POST safety/diff": lambda b: differences("", config, b["config"]),
     }
+
+
+def differences(path: str, before: Any, after: Any) -> list[dict[str, Any]]:
+    """Where two configurations differ, each leaf a row."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted({*before, *after})
+        rows = [differences(f"{path}.{key}" if path else key, before.get(key), after.get(key)) for key in keys]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        rows = [differences(f"{path}[{i}]", *pair) for i, pair in enumerate(zip(before, after, strict=True))]
+    else:
+        return [] if before == after else [{"path": path, "before": before, "after": after}]
+    return [row for part in rows for row in part]
 
 
 def command(cell: Any, body: dict[str, Any]) -> dict[str, Any]:

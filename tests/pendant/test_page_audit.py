@@ -1,4 +1,4 @@
-"""One walk through all pages, and what must hold on each: nothing from elsewhere, names, language, contrast, targets."""
+"""One walk through all pages, and what holds on each: nothing from elsewhere, names, language, contrast, targets."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SIZES: dict[str, ViewportSize] = {"landscape": LANDSCAPE, "portrait": PORTRAIT}
 NAMED = {"button", "link", "textbox", "searchbox", "combobox", "spinbutton", "slider", "checkbox", "radio", "img"}
 """Roles of the accessibility tree that are nothing without a name."""
 
-# A checkbox is hit by its label, a corner in the plan by the invisible circle round it. A zone's outline is drawn to scale,
-# as large as the zone is: list and table beside the plan choose and move it too.
+# A checkbox is hit by its label, a corner in the plan by the invisible circle round it. A zone's outline is drawn to
+# scale, as large as the zone is: list and table beside the plan choose and move it too.
 SMALL = """least => {
   const label = e => e.matches('[type=checkbox], [type=radio]') ? e.closest('label') ?? e : e
-  const list = 'button, select, a, input, textarea, summary, [role=button]:not([data-zone]), [role=presentation][data-corner]'
+  const list = 'button, select, a, input, textarea, summary, [role=button]:not([data-zone]), [data-corner]'
   return [...document.querySelectorAll(list)].map(label).filter(e => e.getClientRects().length)
     .map(e => [e, e.getBoundingClientRect()]).filter(([e, r]) => r.height < least - 0.5 || r.width < least - 0.5)
     .map(([e, r]) => `${e.outerHTML.slice(0, 90)} ${Math.round(r.width)}x${Math.round(r.height)}`)
@@ -35,7 +35,8 @@ STOP_SHOWN = """() => {
   const all = [document.scrollingElement, ...document.querySelectorAll('main, main *')]
   for (const e of all) if (e.scrollHeight > e.clientHeight) e.scrollTop = e.scrollHeight
   const stop = document.querySelector('[data-command=Stop]'), r = stop.getBoundingClientRect()
-  const at = [[r.left + 5, r.top + 5], [r.right - 5, r.top + 5], [r.left + 5, r.bottom - 5], [r.right - 5, r.bottom - 5]]
+  const [left, right, top, bottom] = [r.left + 5, r.right - 5, r.top + 5, r.bottom - 5]
+  const at = [[left, top], [right, top], [left, bottom], [right, bottom]]
   const covered = at.filter(([x, y]) => !stop.contains(document.elementFromPoint(x, y))).length
   const inside = r.left >= 0 && r.top >= 0 && r.right <= innerWidth && r.bottom <= innerHeight
   return {width: r.width, height: r.height, inside, covered, wide: document.documentElement.scrollWidth - innerWidth}
@@ -90,7 +91,8 @@ def nameless(page: Page) -> list[str]:
 def contrast(page: Page) -> list[str]:
     """Axe's findings about colour, serious or critical."""
     found: dict[str, Any] = page.evaluate(
-        "() => axe.run(document, {runOnly: {type: 'tag', values: ['cat.color']}, resultTypes: ['violations'], preload: false})"
+        "() => axe.run(document, {runOnly: {type: 'tag', values: ['cat.color']}, preload: false,"
+        " resultTypes: ['violations']})"
     )
     return [
         f"{one['id']}: {node['target']} {node['any'][0]['message'] if node['any'] else ''}"
@@ -138,6 +140,7 @@ def walked(browser: Browser, server: FakeServer) -> Walk:
             page.reload()
         before = person
         page.locator("[data-state]:not([data-state=''])").wait_for()
+        page.locator("main h1", has_text=name.capitalize()).wait_for(state="attached")
         page.locator("main .panel").first.wait_for()
         look(page, name, walk)
         for language, (lang, title) in page.evaluate(CHOOSE).items():

@@ -30,6 +30,7 @@ export class Stage {
   private dirty = true;
   private last = 0;
   private frame = 0;
+  private away = 1;
   drawn = 0;
   /** Told after each picture: where things are on the screen may have changed. */
   onDrawn: (() => void) | null = null;
@@ -92,11 +93,21 @@ export class Stage {
 
   /** Looks from one of the fixed places: `top`, `front`, `side` or the first view. */
   look(from: "top" | "front" | "side" | "free"): void {
-    const target = this.controls.target;
     const offset = { top: [0, -0.01, 3.4], front: [3.2, 0, 0.7], side: [0, -3.2, 0.7], free: [1.95, -1.85, 1.4] }[from];
-    this.camera.position.set(target.x + offset[0]!, target.y + offset[1]!, target.z + offset[2]!);
+    const [x, y, z] = offset as [number, number, number];
+    this.camera.position.set(x, y, z).multiplyScalar(this.away).add(this.controls.target);
     this.controls.update();
     this.invalidate();
+  }
+
+  /** Takes in the space between two corners, m, from wherever it is looked at. */
+  fit(low: number[], high: number[]): void {
+    const [a, b] = [new Vector3(...(low as [number, number, number])), new Vector3(...(high as [number, number, number]))];
+    this.controls.target.copy(a.clone().lerp(b, 0.5));
+    // The fixed places are about 3 m away, from where 1.15 m round the middle are in the picture.
+    this.away = Math.min(4, Math.max(1, a.distanceTo(b) / 2 / 1.15));
+    this.controls.maxDistance = 4 * this.away + 4;
+    this.look("free");
   }
 
   /** The ray from the eye through a place of the screen (CSS pixels, as of a pointer event). */
