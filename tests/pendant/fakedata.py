@@ -115,6 +115,8 @@ def robot() -> dict[str, Any]:
         "duration": 2.6,
         "tracking_error": 0.0004,
         "manual_missing": "",
+        "mode_switch": None,
+        "devices": {"drives": "on", "enabling": "button"},
         "T_base_tcp": transform(q).reshape(-1).tolist(),
     }
 

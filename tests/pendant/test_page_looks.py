@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from tests.pendant import fakedata
 from tests.pendant.browser import LANDSCAPE, PORTRAIT, STATIC, Watched, started
@@ -161,6 +161,40 @@ def test_without_webgl_the_plan_is_shown(browser: Browser, server: FakeServer) -
         expect(page.get_by_test_id("plan")).to_be_visible()
         expect(page.get_by_text("No 3D graphics here")).to_be_visible()
         watched.faults = [fault for fault in watched.faults if "WebGL" not in fault]
+
+
+def test_the_arms_own_devices_are_shown(browser: Browser, server: FakeServer) -> None:
+    prepare(server, "pia")
+    usual = server.cell.robot
+    with Watched(browser, server.url) as watched:
+        page = watched.open("teach")
+        rows = page.get_by_test_id("arm-state").locator("[data-row]")
+
+        def row(name: str) -> Locator:
+            return page.locator(f"[data-row='arm.{name}']")
+
+        expect(row("switch")).to_contain_text("not told")
+        expect(row("estop")).to_contain_text("not pressed")
+        expect(row("brakes")).to_contain_text("not told")
+        expect(row("guiding")).to_contain_text("not on this arm")
+        expect(row("guiding")).to_contain_text("driver does not offer it")
+        told = {"drives": "stopped", "enabling": "released"}
+        server.cell.robot = usual | {
+            "emergency_stop": True, "safeguard": True, "mode_switch": "manual", "devices": told,
+            "fault": "emergency_stop", "fault_text": "emergency stop at the panel",
+        }  # fmt: skip
+        expect(row("estop")).not_to_contain_text("not")
+        expect(row("safeguard")).to_contain_text("open")
+        expect(row("switch")).to_contain_text("Manual")
+        expect(row("enabling")).to_contain_text("not held")
+        expect(row("drives")).to_contain_text("stopped by a fault")
+        expect(row("drives")).to_contain_text("emergency stop at the panel")
+        expect(row("brakes")).to_contain_text("once the drives are off")
+        server.cell.robot = usual | {"devices": {"drives": "on", "enabling": "held"}}
+        page.goto(f"{server.url}/#/watch")
+        expect(row("enabling")).to_contain_text("held")
+        expect(rows).to_have_count(7)
+        server.cell.robot = usual
 
 
 def test_locked_page_keeps_stop(browser: Browser, server: FakeServer) -> None:
