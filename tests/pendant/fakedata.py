@@ -357,7 +357,7 @@ def answers() -> dict[str, Any]:
         "separation": [1.5 + math.sin(x / 4) for x in t],
         "required": [1.02] * 300,
         "rate": [1.0 if math.sin(x / 4) > 0 else 0.4 for x in t],
-        "state": [],
+        "state": [[-60.0, "Execute"], [-20.0, "Suspended"], [-8.0, "Execute"]],
     }
     run = {
         "id": "2026-01-31_12-00-00",

@@ -171,13 +171,16 @@ def test_the_arms_own_devices_are_shown(browser: Browser, server: FakeServer) ->
         rows = page.get_by_test_id("arm-state").locator("[data-row]")
 
         def row(name: str) -> Locator:
-            return page.locator(f"[data-row='arm.{name}']")
+            return page.get_by_test_id("arm-state").locator(f"[data-row='arm.{name}']")
+
+        def note(name: str) -> Locator:
+            return page.locator(f"p[data-row='arm.{name}']")
 
         expect(row("switch")).to_contain_text("not told")
         expect(row("estop")).to_contain_text("not pressed")
         expect(row("brakes")).to_contain_text("not told")
         expect(row("guiding")).to_contain_text("not on this arm")
-        expect(row("guiding")).to_contain_text("driver does not offer it")
+        expect(note("guiding")).to_contain_text("driver does not offer it")
         told = {"drives": "stopped", "enabling": "released"}
         server.cell.robot = usual | {
             "emergency_stop": True, "safeguard": True, "mode_switch": "manual", "devices": told,
@@ -188,13 +191,50 @@ def test_the_arms_own_devices_are_shown(browser: Browser, server: FakeServer) ->
         expect(row("switch")).to_contain_text("Manual")
         expect(row("enabling")).to_contain_text("not held")
         expect(row("drives")).to_contain_text("stopped by a fault")
-        expect(row("drives")).to_contain_text("emergency stop at the panel")
-        expect(row("brakes")).to_contain_text("once the drives are off")
+        expect(note("drives")).to_contain_text("emergency stop at the panel")
+        expect(note("brakes")).to_contain_text("once the drives are off")
         server.cell.robot = usual | {"devices": {"drives": "on", "enabling": "held"}}
         page.goto(f"{server.url}/#/watch")
         expect(row("enabling")).to_contain_text("held")
         expect(rows).to_have_count(7)
         server.cell.robot = usual
+
+
+def test_the_chart_goes_back_through_the_run(browser: Browser, server: FakeServer) -> None:
+    prepare(server, "olga")
+    series = server.cell.answers["series"]
+    with Watched(browser, server.url) as watched:
+        page = watched.open("watch")
+        read = page.get_by_test_id("chart-readout")
+        expect(read).to_contain_text("Point at the chart")
+        page.get_by_label("Source of the chart").select_option("now")
+        last = len(series["t"]) - 1
+
+        def said(i: int) -> str:
+            """What is to be read at a sample."""
+            near = f"separation {series['separation'][i]:.2f} m · required {series['required'][i]:.2f} m"
+            return f"{series['t'][i] - series['t'][0]:.1f} s · {near} · speed {round(100 * series['rate'][i])} %"
+
+        expect(read).to_have_text(f"{said(last)} · Execute")
+        back, on = page.get_by_role("button", name="10 s back"), page.get_by_role("button", name="10 s on")
+        expect(on).to_be_disabled()
+        back.click()
+        expect(read).to_have_text(f"{said(last - 50)} · Suspended")
+        for _ in range(6):
+            if back.is_enabled():
+                back.click()
+        expect(back).to_be_disabled()
+        expect(read).to_have_text(f"{said(0)} · Execute")
+        page.get_by_label("Place in the run").press("End")
+        expect(read).to_have_text(f"{said(last)} · Execute")
+        # Pointing reads another moment than the slider's.
+        box = page.get_by_test_id("chart").bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
+        expect(read).not_to_have_text(f"{said(last)} · Execute")
+        page.mouse.move(0, 0)
+        page.get_by_label("Source of the chart").select_option("")
+        expect(read).to_contain_text("Point at the chart")
 
 
 def test_locked_page_keeps_stop(browser: Browser, server: FakeServer) -> None:

@@ -261,6 +261,12 @@ export class LinesView {
     }
   }
 
+  /** Colours of path and gap, as of the page's theme. */
+  colours(path: string, gap: string): void {
+    (this.path.material as LineBasicMaterial).color.set(path);
+    (this.gap.material as LineBasicMaterial).color.set(gap);
+  }
+
   setPath(motion: MotionPath | undefined): void {
     this.path.geometry.dispose();
     this.path.geometry = new BufferGeometry();
