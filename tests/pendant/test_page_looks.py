@@ -67,6 +67,10 @@ def test_axe_finds_nothing_serious(browser: Browser, server: FakeServer, name: s
         for theme in ("light", "dark", "contrast") if name == "run" else ("light",):
             page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
             assert findings(page) == [], theme
+        if name == "safety":
+            page.get_by_test_id("zones-3d").click()
+            page.locator("[data-corner]").first.wait_for()
+            assert findings(page) == [], "zones in space"
 
 
 def test_axe_finds_nothing_serious_at_the_login_and_when_held(browser: Browser, server: FakeServer) -> None:
@@ -235,6 +239,25 @@ def test_the_chart_goes_back_through_the_run(browser: Browser, server: FakeServe
         page.mouse.move(0, 0)
         page.get_by_label("Source of the chart").select_option("")
         expect(read).to_contain_text("Point at the chart")
+
+
+def test_unknown_space_is_shown_when_it_limits_the_arm(
+    browser: Browser, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(server, "olga")
+    monkeypatch.setattr(server.cell, "unknown", [(0.9, -0.6 + 0.2 * i, 0.1, 5 * i) for i in range(5)])
+    near = {"separation": 0.5, "point": [0.9, -0.4, 0.1]}
+    monkeypatch.setattr(server.cell, "safety", fakedata.safety() | near | {"seen": True})
+    with Watched(browser, server.url) as watched:
+        page = watched.open("watch")
+        layer = page.get_by_role("button", name="Unknown space")
+        expect(layer).to_have_attribute("aria-pressed", "false")
+        server.cell.safety = fakedata.safety() | near | {"seen": False}
+        expect(page.get_by_test_id("nearness")).to_contain_text("unseen space 0.50 m")
+        expect(layer).to_have_attribute("aria-pressed", "true")
+        # Drawing goes on without a fault: the page would have complained of a shader that does not compile.
+        page.wait_for_timeout(400)
+        expect(page.get_by_test_id("view3d")).to_be_visible()
 
 
 def test_locked_page_keeps_stop(browser: Browser, server: FakeServer) -> None:

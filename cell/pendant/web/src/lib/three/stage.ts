@@ -13,6 +13,7 @@ import {
   WebGLRenderer,
 } from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
+import { FOV } from "./things";
 
 /** At most this many pictures a second: the cell changes more often, the eye does not need it. */
 const FRAME_MS = 1000 / 15;
@@ -23,7 +24,7 @@ const FARTHEST_M = 15;
 export class Stage {
   readonly scene = new Scene();
   readonly world = new Group();
-  readonly camera = new PerspectiveCamera(45, 1, 0.05, 50);
+  readonly camera = new PerspectiveCamera(FOV, 1, 0.05, 50);
   private readonly renderer: WebGLRenderer;
   private readonly controls: OrbitControls;
   private readonly resizer: ResizeObserver;
