@@ -109,6 +109,12 @@ def run(
     paced: Annotated[
         bool, typer.Option("--paced", help="Lock-step at the machine's pace, for arms that keep their own time.")
     ] = False,
+    slow_motion: Annotated[
+        float,
+        typer.Option(
+            metavar="N", min=1.0, max=20.0, help="With --paced: N seconds for one of the cell's (simulators)."
+        ),
+    ] = 1.0,
 ) -> None:
     """Run a recipe. The demo cell is a digital twin; with a real robot only the cell file differs.
 
@@ -128,6 +134,8 @@ def run(
         raise BadInput(f"--perception: {perception!r} is neither rendered nor surface")
     if paced and not lockstep:
         raise BadInput("--paced is a way of running in lock-step: leave --live out")
+    if slow_motion > 1.0 and not paced:
+        raise BadInput("--slow-motion is for --paced runs: add --paced")
     from cell.commands.run import run_recipe
     from cell.options import RunOptions
 
@@ -148,6 +156,7 @@ def run(
         quiet=quiet,
         shadow=shadow,
         paced=paced,
+        slow_motion=slow_motion,
     )
     raise typer.Exit(run_recipe(options))
 
