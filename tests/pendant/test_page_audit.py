@@ -13,9 +13,12 @@ from playwright.sync_api import Browser, Page, ViewportSize
 
 from tests.pendant.browser import LANDSCAPE, PORTRAIT, started
 from tests.pendant.fakecell import FakeServer
-from tests.pendant.test_page_looks import AXE, PAGES, STOP, TARGET, prepare
+from tests.pendant.test_page_looks import AXE, PAGES, prepare
 
 pytestmark = pytest.mark.xdist_group("page")
+STOP = 96
+TARGET = 48
+"""Pixels."""
 LANGUAGES = {"en": "en", "de": "de", "zh": "zh-Hans"}
 SIZES: dict[str, ViewportSize] = {"landscape": LANDSCAPE, "portrait": PORTRAIT}
 NAMED = {"button", "link", "textbox", "searchbox", "combobox", "spinbutton", "slider", "checkbox", "radio", "img"}
@@ -39,7 +42,8 @@ STOP_SHOWN = """() => {
   const at = [[left, top], [right, top], [left, bottom], [right, bottom]]
   const covered = at.filter(([x, y]) => !stop.contains(document.elementFromPoint(x, y))).length
   const inside = r.left >= 0 && r.top >= 0 && r.right <= innerWidth && r.bottom <= innerHeight
-  return {width: r.width, height: r.height, inside, covered, wide: document.documentElement.scrollWidth - innerWidth}
+  const wide = document.documentElement.scrollWidth - innerWidth
+  return {width: r.width, height: r.height, inside, covered, wide, says: stop.innerText}
 }"""
 # Each language from the user's menu: what the document says it is written in, and its title.
 CHOOSE = """async () => {
@@ -186,6 +190,7 @@ def test_stop_never_leaves(walk: Walk) -> None:
         assert stop["width"] >= STOP and stop["height"] >= STOP, page
         assert stop["inside"] and stop["covered"] == 0, page
         assert stop["wide"] <= 0, page
+        assert "not an emergency stop" in stop["says"], page
 
 
 def test_colours_can_be_told_apart(walk: Walk) -> None:

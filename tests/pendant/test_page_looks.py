@@ -1,4 +1,4 @@
-"""What holds on every page: accessible, nothing from elsewhere, Stop in sight, targets a finger hits, small."""
+"""How the pages look: accessible, small, in every language and theme, with what the arm and the run have to say."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.pendant import fakedata
-from tests.pendant.browser import LANDSCAPE, PORTRAIT, STATIC, Watched, started
+from tests.pendant.browser import STATIC, Watched, started
 from tests.pendant.fakecell import FakeServer
 
 pytestmark = pytest.mark.xdist_group("page")
 PAGES = {"run": "olga", "watch": "olga", "teach": "pia", "alarms": "olga", "safety": "sina", "people": "ada"}
 AXE = STATIC.parent / "web" / "node_modules" / "axe-core" / "axe.min.js"
 BUNDLE = 400_000
-STOP = 96
-TARGET = 48
 
 
 @pytest.fixture(scope="module")
@@ -92,39 +90,6 @@ def test_axe_finds_nothing_serious_at_the_login_and_when_held(browser: Browser, 
         page.get_by_test_id("user").click()
         page.add_script_tag(path=AXE)
         assert findings(page) == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_stop_is_in_sight_and_targets_are_large(browser: Browser, server: FakeServer, name: str) -> None:
-    prepare(server, PAGES[name])
-    with Watched(browser, server.url) as watched:
-        page = watched.open(name)
-        page.wait_for_selector("main .panel")
-        for size in (LANDSCAPE, PORTRAIT):
-            page.set_viewport_size(size)
-            check_stop(page, size)
-            small = page.evaluate(
-                "least => [...document.querySelectorAll('button, select, a, input:not([type=checkbox], [type=range])')]"
-                ".filter(e => e.getClientRects().length).map(e => [e, e.getBoundingClientRect()])"
-                ".filter(([e, r]) => r.height < least - 0.5 || r.width < least - 0.5)"
-                ".map(([e, r]) => `${e.outerHTML.slice(0, 80)} ${r.width}x${r.height}`)",
-                TARGET,
-            )
-            assert small == []
-            assert page.evaluate("() => document.documentElement.scrollWidth") <= size["width"]
-
-
-def check_stop(page: Page, size: ViewportSize) -> None:
-    """Stop is large, wholly in sight, uncovered, and says what it is not."""
-    stop = page.locator("[data-command=Stop]").bounding_box()
-    assert stop is not None and stop["width"] >= STOP and stop["height"] >= STOP
-    assert stop["x"] >= 0 and stop["y"] + stop["height"] <= size["height"]
-    top = page.evaluate(
-        "([x, y]) => document.elementFromPoint(x, y).closest('button')?.dataset.command",
-        [stop["x"] + stop["width"] / 2, stop["y"] + stop["height"] / 2],
-    )
-    assert top == "Stop", "nothing lies over Stop"
-    assert "not an emergency stop" in page.locator("[data-command=Stop]").inner_text()
 
 
 def test_bundle_is_small_and_whole() -> None:
