@@ -234,6 +234,8 @@ export const de: Record<Key, string> = {
   "chart.point": "Auf das Diagramm zeigen, um einen Augenblick abzulesen.",
   "chart.back": "{seconds} s zurück",
   "chart.on": "{seconds} s weiter",
+  "chart.after": "{seconds} s nach dem Anfang",
+  "chart.ago": "vor {seconds} s",
   "chart.scrub": "Stelle im Lauf",
 
   "alarms.bar": "Alarme",
@@ -356,7 +358,7 @@ export const de: Record<Key, string> = {
   "arm.safeguard": "Schutzeinrichtung",
   "arm.open": "offen",
   "arm.closed": "geschlossen",
-  "arm.switch": "Betriebsartenschalter",
+  "arm.switch": "Wahlschalter",
   "arm.not_told": "nicht gemeldet",
   "arm.enabling": "Zustimmtaster",
   "arm.drives": "Antriebe",

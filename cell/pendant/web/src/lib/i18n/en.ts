@@ -233,6 +233,8 @@ export const en = {
   "chart.point": "Point at the chart to read it at a moment.",
   "chart.back": "{seconds} s back",
   "chart.on": "{seconds} s on",
+  "chart.after": "{seconds} s after the start",
+  "chart.ago": "{seconds} s ago",
   "chart.scrub": "Place in the run",
 
   "alarms.bar": "Alarms",

@@ -234,6 +234,8 @@ export const zh: Record<Key, string> = {
   "chart.point": "指向图表可读取某一时刻的数值。",
   "chart.back": "后退 {seconds} s",
   "chart.on": "前进 {seconds} s",
+  "chart.after": "开始后 {seconds} s",
+  "chart.ago": "{seconds} s 前",
   "chart.scrub": "运行中的位置",
 
   "alarms.bar": "报警",
