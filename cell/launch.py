@@ -113,14 +113,14 @@ def run_lockstep(
 def _run_lockstep(options: RunOptions, show: Show | None, session: Session | None, visit: Visit | None) -> RunResult:
     begun = time.perf_counter()
     session = session or new_session(options, run_directory(options.runs), attended=True)
-    machine = RealClock()
+    machine = RealClock(options.slow_motion)
     clock, hub = SimulatedClock(machine.now() if options.paced else 0.0), Hub()
     nodes = stepped_nodes(session, hub, clock)
     if options.paced:
         for node, _ in nodes:
             if not isinstance(node, HostedNode):
                 warm_up(node)
-        loop: Lockstep = Paced(nodes, clock, machine)
+        loop: Lockstep = Paced(nodes, clock, machine, machine.slower)
     else:
         loop = Lockstep(nodes, clock)
     ports = hub.ports(OPERATOR)

@@ -51,13 +51,19 @@ class Paced(Lockstep):
     """The same on the machine's own clock, for arms that keep their own time: each tick is awaited, and one that comes
     late is not made up for. Not repeatable."""
 
-    def __init__(self, nodes: list[tuple[Node, Publisher[Heartbeat]]], clock: SimulatedClock, machine: Clock) -> None:
-        """`clock` is moved to the machine's time with each tick."""
+    def __init__(
+        self,
+        nodes: list[tuple[Node, Publisher[Heartbeat]]],
+        clock: SimulatedClock,
+        machine: Clock,
+        slower: float = 1.0,
+    ) -> None:
+        """`clock` is moved to the machine's time with each tick; `slower`: of the machine's clock (`RealClock`)."""
         super().__init__(nodes, clock)
-        self._machine = machine
+        self._machine, self._slower = machine, slower
 
     def _next(self) -> float:
         due = self._clock.now() + TICK
         while (now := self._machine.now()) < due:
-            time.sleep(due - now)
+            time.sleep((due - now) * self._slower)
         return max(due, now)

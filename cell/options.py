@@ -47,6 +47,8 @@ class RunOptions:
     quiet: bool = False
     paced: bool = False
     """Lock-step at the pace of the machine's clock, for arms that keep their own time."""
+    slow_motion: float = 1.0
+    """`paced`: so many of the machine's seconds make one of the cell's, for simulated arms that are as slow."""
     shadow: bool = False
     """The twin's arm follows the measured joints of the cell's arm."""
     pendant_port: int | None = None

@@ -60,7 +60,8 @@ class Together:
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             loaders = [ProcessLoader(session.cell) for _ in range(2)]
-            undo.callback(lambda: [loader.close() for loader in loaders])
+            for loader in loaders:
+                undo.callback(loader.close)
             nodes = stepped_nodes(session, self.hub, self.clock, loaders[0])
             self.nodes = {node.name: node for node, _ in nodes}
             self._loop = Lockstep(nodes, self.clock)

@@ -1,4 +1,4 @@
-"""Surroundings of the driver `franka` for the conformance suite: the third-party simulator, in real time."""
+"""Surroundings of the driver `franka` for the conformance suite: the third-party simulator, in slow motion."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from sim.franka_server import FrankaServer
 NICE = -15
 """Of the process that runs the suite, where the machine permits it. Real-time scheduling would be too much: what a test
 computes in between takes so long that the system holds up everything with such scheduling, the arm included."""
+SLOW_MOTION = 4.0
+"""Both ends of the arm, the suite and a robot node share this machine, and what else it has to do comes in between:
+milliseconds, for which an arm does not wait. On a slower clock they are fractions of the arm's cycle."""
 
 
 class FrankaBench:
@@ -28,11 +31,13 @@ class FrankaBench:
 
     def __init__(self, hub: Hub, options: dict[str, Any]) -> None:
         self.model = str(options.get("model", "fr3"))
+        slow_motion = float(options.get("slow_motion", SLOW_MOTION))
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, NICE)
-        self.server = FrankaServer()
+        self.server = FrankaServer(slow_motion=slow_motion)
         self._options = {"address": self.server.address, "realtime": "ignore", "watchdog": 0.3, **options}
+        self._options["slow_motion"] = slow_motion
         self._options.pop("model", None)
 
     def driver(self, ports: Ports) -> FrankaDriver:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from sim import franka_host
@@ -37,14 +38,16 @@ def folder() -> Path:
 class FrankaServer:
     """A simulated FR3 that keeps its own time, with a gripper and nothing to grip; ends with this process."""
 
-    def __init__(self, address: str = "") -> None:
-        """`address`: a certain one. Raises NotInstalled, or OSError if the simulator does not come up."""
+    def __init__(self, address: str = "", slow_motion: float = 1.0, q: Sequence[float] = ()) -> None:
+        """`address`: a certain one; `slow_motion`: its second lasts so many of the machine's; `q`: where the arm stands
+        at first (7), rad. Raises NotInstalled, or OSError if the simulator does not come up."""
         python = folder() / "bin" / "python"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the process does
         self.address = address or free_address()
         # A session of its own: an interrupt at the keyboard is for whoever started it, who then ends it.
         self._process = subprocess.Popen(
-            [str(python), str(Path(franka_host.__file__).resolve()), self.address],
+            [str(python), str(Path(franka_host.__file__).resolve()), self.address, str(slow_motion),
+             *map(str, q)],
             stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
             env={**os.environ, "FR3_MJCF": str(folder() / "fr3.xml")}, cwd=tempfile.gettempdir(),
         )  # fmt: skip

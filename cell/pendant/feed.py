@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cell.bus.messages import Envelope
 from cell.bus.ports import Ports, Subscriber
 from cell.contract import TOPIC_RECIPE, TOPIC_STATUS, CellStatus, RecipeStatus
+from cell.pendant.devices import devices
 from perception.contract import (
     TOPIC_EXPECTED,
     TOPIC_OBSERVATION,
@@ -78,8 +79,10 @@ class Sample(NamedTuple):
 class Feed:
     """Looks at the topics and keeps what clients are sent. Call `sample` at `RATE`."""
 
-    def __init__(self, ports: Ports, model: RobotModel, simulated: bool) -> None:
+    def __init__(self, ports: Ports, model: RobotModel, simulated: bool, enabling_device: bool = True) -> None:
+        """`enabling_device`: the cell file asks for it."""
         self._model = model
+        self._demanded = enabling_device
         self._cell = ports.subscriber(TOPIC_STATUS, CellStatus)
         self._recipe = ports.subscriber(TOPIC_RECIPE, RecipeStatus)
         self._robot = ports.subscriber(topic_state(), RobotState)
@@ -180,6 +183,7 @@ class Feed:
         for name in ("seq", "t", "session", "dq_commanded", "rate_slope", "data_age", "tick", "late_leases"):
             del shown[name]
         shown["held"] = robot.held.name if robot.held is not None else None
+        shown["devices"] = devices(robot, self._scene is not None, self._demanded)
         shown["manual_missing"] = self.manual_missing(robot)
         shown["T_base_tcp"] = self._model.fk(robot.q).ravel().tolist()
         return shown

@@ -41,7 +41,7 @@ def assemble(session: Session, ports: Ports, clock: Clock, loader: Loader, data:
         runs=runs,
         clock=clock,
         link=Link(ports, clock, simulated),
-        feed=Feed(ports, model, simulated),
+        feed=Feed(ports, model, simulated, cell.config.robot.enabling_device),
         accounts=Accounts(data),
         loader=loader,
         simulated=simulated,

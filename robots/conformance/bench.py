@@ -37,9 +37,10 @@ class Bench:
         self.model = RobotModel.load(around.model)
         own: Mapping[str, Any] = getattr(around, "config", {})
         self.config = RobotConfig(**{"driver": driver, "model": around.model, **own, **config})
-        self._clock: Clock = RealClock() if around.real_time else SimulatedClock()
         ports = hub.ports("arm")
         self.driver = around.driver(ports)
+        self._slower = self.driver.info.slow_motion
+        self._clock: Clock = RealClock(self._slower) if around.real_time else SimulatedClock()
         rules = LeaseRules(tuple(self.config.leases.issuers), PRINT, KEY, validity=VALIDITY)
         self.node = RobotNode(ports, self.config, self.model, self.driver, rules)
         self.issuer = Issuer(hub)
@@ -74,7 +75,7 @@ class Bench:
         if isinstance(self._clock, SimulatedClock):
             self._clock.advance_to(t)
         else:
-            time.sleep(max(0.0, t - self._clock.now()))
+            time.sleep(max(0.0, t - self._clock.now()) * self._slower)
         self.now = now = self._clock.now()
         self.around.step(now)
         if not self.awake:

@@ -30,6 +30,7 @@ IGNORED = (
     "realtime: ignore - the command loop runs without a real-time kernel: a late command is a lost one, and twenty in "
     "a row stop the arm with a reflex"
 )
+SLOW = "slow_motion: the cell's clock is slower than the machine's - for simulated arms alone"
 _PACKAGE = "pylibfranka"
 
 Positive = Annotated[float, Field(gt=0.0, le=500.0, allow_inf_nan=False)]
@@ -47,6 +48,9 @@ class FrankaOptions(Strict):
     """The Franka Hand is mounted, and is driven by this driver."""
     realtime: Literal["enforce", "ignore"] = "enforce"
     """`ignore` runs on a machine without a real-time kernel: for simulators and trials."""
+    slow_motion: float = Field(1.0, ge=1.0, le=20.0, allow_inf_nan=False)
+    """For simulators that are so many times slower than an arm: the cell must run with the same slow motion. Before an
+    arm its states count as old, and nothing moves."""
     buffer: float = Field(0.012, ge=0.004, le=0.05, allow_inf_nan=False)
     """Setpoints are carried out so long after they were sent, s: at least two periods of the robot node and what it
     may be late."""
@@ -96,6 +100,7 @@ class FrankaOptions(Strict):
             self.address, self.realtime == "enforce", self.buffer, 0.5 * self.watchdog,
             (self.payload, self.payload_cog, inertia) if self.payload > 0.0 else None,
             (self.contact_torques, self.collision_torques), (self.contact_forces, self.collision_forces), ready,
+            self.slow_motion,
         )  # fmt: skip
 
 
@@ -113,7 +118,8 @@ class FrankaDriver:
         self.info = DriverInfo(
             "franka", dof, DT, o.drive_delay, o.watchdog, o.gripper,
             vendor_safety=("safeguard", "reflex"), brakes=True,
-            notices=() if o.realtime == "enforce" else (IGNORED,),
+            notices=(*((IGNORED,) if o.realtime == "ignore" else ()), *((SLOW,) if o.slow_motion > 1.0 else ())),
+            slow_motion=o.slow_motion,
         )  # fmt: skip
         self._arm = _Process("robots.drivers.franka_worker")
         self._hand = _Process("robots.drivers.franka_fingers")

@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True):
     """The same at the tool, N and Nm."""
     ready: bool
     """Follow setpoints at once; False: not before a person lets the arm go on."""
+    slow_motion: float = 1.0
+    """The controller and the cell have a clock so many times slower than the machine's."""
     scale: float = 1.0
     """Of the limits of acceleration and jerk; above 1 the controller answers with a reflex, for tests of just that."""
 
@@ -81,7 +83,7 @@ class Measured(msgspec.Struct, frozen=True):
 
     seq: int
     t: float
-    """When it came, the machine's monotonic clock, s."""
+    """When it came, on the cell's clock, s."""
     q: list[float]
     dq: list[float]
     tau: list[float]

@@ -8,6 +8,7 @@ lists of length 7, rad.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 
 DT = 1e-3
@@ -28,15 +29,23 @@ V_SHAPE = (
 """v, c, k of each joint: `min(v, sqrt(k d) - c)` is its largest velocity, rad/s, at d rad before the end of its way."""
 
 _V_SHARE, _V_GAP = 0.95, 0.05
-_A_SHARE, _J_SHARE = 0.8, 0.25
+_A_SHARE, _J_SHARE = 0.35, 0.2
 """What is used of a limit: the rest is for rounding, and for cycles the controller had to fill in by itself. There its
 acceleration stays as it was, and what follows differs from it by up to three times the jerk."""
+_A_MOST = 0.6
+"""Of acceleration, where the controller's milliseconds last longer than ours."""
 _SOFT = 70.0
 """How fast acceleration is taken back before a velocity limit, 1/s: steeper would break the limit of jerk."""
 _STIFF = 50.0
 """Natural frequency with which a deviation from the curve is made up for, critically damped, rad/s."""
 _BRAKE = 100.0
 """Braking fades below `A_MAX / _BRAKE`, 1/s."""
+_SAME = 2.5e-7
+"""As near as numbers of single precision, in which the controller reports, can tell, rad."""
+_CLOSE = 2e-5
+"""What a late command can change within a few cycles, rad."""
+_TRAIL = 20
+"""After so many cycles without a command the controller ends the motion."""
 _STANDING = 1e-3
 """A commanded velocity below it may be taken away at once, rad/s."""
 
@@ -170,23 +179,31 @@ class Shaper:
         self.v = [0.0] * JOINTS
         self.a = [0.0] * JOINTS
         self._a_max, self._j_max = _A_SHARE * A_MAX * scale, _J_SHARE * J_MAX * scale
-        self._before = list(q)
+        self._before = (list(q), list(self.v), list(self.a))
+        self._trail = deque([list(q)], _TRAIL)
 
-    def follow(self, curve: tuple[list[float], list[float], list[float]]) -> list[float]:
-        """Next command towards where the curve is then: its acceleration, corrected by where that would lead to."""
+    def follow(self, curve: tuple[list[float], list[float], list[float]], pace: float = 1.0) -> list[float]:
+        """Next command towards where the curve is then: its acceleration, corrected by where that would lead to.
+
+        `pace`: as of the curve. What was planned for our seconds needs more in shorter ones.
+        """
+        most = min(max(1.0, pace * pace) * self._a_max, _A_MOST / _A_SHARE * self._a_max)
         wanted = [
             ar + 2.0 * _STIFF * (vr - 1.5 * DT * ar - v) + _STIFF * _STIFF * (qr - q - DT * (v + DT * ar))
             for qr, vr, ar, q, v in zip(*curve, self.q, self.v, strict=True)
         ]
-        return self._advance(wanted)
+        hardest = max(map(abs, wanted))
+        if hardest > most:  # all joints in proportion: what is missing costs time rather than the path
+            wanted = [w * most / hardest for w in wanted]
+        return self._advance(wanted, most)
 
     def brake(self) -> list[float]:
         """Next command towards standstill, all joints in proportion, so that the arm stays on its tangent."""
         fastest = max(map(abs, self.v))
         if fastest <= 0.0:
-            return self._advance([0.0] * JOINTS)
+            return self._advance([0.0] * JOINTS, self._a_max)
         hard = min(self._a_max, _BRAKE * fastest) / fastest
-        return self._advance([-hard * v for v in self.v])
+        return self._advance([-hard * v for v in self.v], self._a_max)
 
     @property
     def standing(self) -> bool:
@@ -198,43 +215,61 @@ class Shaper:
         self.v, self.a = [0.0] * JOINTS, [0.0] * JOINTS
         return list(self.q)
 
-    def _advance(self, wanted: Sequence[float]) -> list[float]:
-        self._before = list(self.q)
+    def _advance(self, wanted: Sequence[float], a_max: float) -> list[float]:
+        self._before = (list(self.q), list(self.v), list(self.a))
         step = self._j_max * DT
         for j in range(JOINTS):
             v, a = self.v[j], self.a[j]
             lower, upper = velocity_limits(j, self.q[j])
             lower, upper = min(0.0, _V_SHARE * lower + _V_GAP), max(0.0, _V_SHARE * upper - _V_GAP)
-            least = max(-self._a_max, _SOFT * (lower - v))
-            most = min(self._a_max, _SOFT * (upper - v))
+            least = max(-a_max, _SOFT * (lower - v))
+            most = min(a_max, _SOFT * (upper - v))
             # Outside its velocity limit the joint comes back to it; what jerk permits comes before everything else.
             a = min(max(min(max(wanted[j], least), most), a - step), a + step)
-            a = min(max(a, -self._a_max), self._a_max)
+            a = min(max(a, -a_max), a_max)
             self.a[j] = a
             self.v[j] = v + a * DT
             self.q[j] += self.v[j] * DT
+        self._trail.append(list(self.q))
         return list(self.q)
+
+    def unsay(self) -> None:
+        """The newest command was not sent."""
+        q, v, a = self._before
+        self.q, self.v, self.a = list(q), list(v), list(a)
+        self._trail.pop()
 
     # ------------------------------------------------------------ what the controller made of it
 
-    def agree(self, q_d: Sequence[float], dq_d: Sequence[float], ddq_d: Sequence[float], cycles: int) -> bool:
-        """The controller reports what it follows, `cycles` after the report before; False if that was not ours.
+    def agree(self, q_d: Sequence[float], dq_d: Sequence[float], ddq_d: Sequence[float], lost: int) -> bool:
+        """The controller reports what it follows, `lost` cycles without a command after the newest; False if that was
+        not ours.
 
-        A command that did not arrive in time is made up for by the controller: it goes on at constant acceleration.
-        Then so do we, or, if that is not what it says it did, we take over what it reports.
+        A command that does not arrive in time is made up for by the controller: it goes on at constant acceleration,
+        and so do we, from what it reports. The report may be a cycle old, and that of a simulator which took a late
+        command for one in time is several behind the cycles it counts.
         """
-        if self._near(q_d, self.q) or (cycles <= 1 and self._near(q_d, self._before)):
-            return True
-        for _ in range(min(cycles, 20)):
-            self._before = list(self.q)
-            self.v = [v + a * DT for v, a in zip(self.v, self.a, strict=True)]
-            self.q = [q + v * DT for q, v in zip(self.q, self.v, strict=True)]
-            if self._near(q_d, self.q):
-                return False
-        self.q, self.v, self.a = list(q_d), list(dq_d), list(ddq_d)
+        for _ in range(min(lost, _TRAIL)):
+            self._coast()
+        offs = [self._off(q_d, q) for q in reversed(self._trail)]
+        if min(offs[:2]) <= _SAME:
+            if lost > 0 and offs[0] > _SAME:
+                self.a = [0.0] * JOINTS  # for the same reason as below
+            return lost == 0
+        behind = offs.index(min(offs)) if min(offs) < _CLOSE else 0
+        # It may measure what comes by all these cycles: at constant velocity none of its differences jumps.
+        self.v, self.a = list(dq_d), list(ddq_d) if behind == 0 else [0.0] * JOINTS
+        self.q = [q + behind * DT * v for q, v in zip(q_d, dq_d, strict=True)]
+        self._trail[-1] = list(self.q)
         return False
 
+    def _coast(self) -> None:
+        """A cycle at constant acceleration."""
+        self._before = (list(self.q), list(self.v), list(self.a))
+        self.v = [v + a * DT for v, a in zip(self.v, self.a, strict=True)]
+        self.q = [q + v * DT for q, v in zip(self.q, self.v, strict=True)]
+        self._trail.append(list(self.q))
+
     @staticmethod
-    def _near(a: Sequence[float], b: Sequence[float]) -> bool:
-        """As near as numbers of single precision, in which the controller reports, can tell."""
-        return all(abs(x - y) <= 2.5e-7 for x, y in zip(a, b, strict=True))
+    def _off(a: Sequence[float], b: Sequence[float]) -> float:
+        return max(abs(x - y) for x, y in zip(a, b, strict=True))

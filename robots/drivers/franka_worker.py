@@ -13,11 +13,11 @@ import math
 import os
 import socket
 import sys
-import time
 from typing import Any
 
 import msgspec
 
+from cell.clock import RealClock
 from robots.drivers import franka_link as link
 from robots.drivers.franka_motion import DT, Metronome, Shaper, Stream
 from robots.drivers.ur_link import Board
@@ -29,9 +29,11 @@ TRIED = 0.5
 """Time between two attempts to reach the arm, s."""
 NEAR = math.radians(1.0)
 """The first setpoint must be this near to where the arm stands, rad."""
+WAITED = 1e-4
+"""A state for which there was less than this to wait, s, has lain there already: its answer may come after the next."""
 LATE = 6e-4
-"""A state read so long after it was due is not answered, s: the answer takes its time as well."""
-MOST_SKIPPED = 3
+"""A state that came so long ago is not answered any more, s: the answer takes its time as well."""
+MOST_SKIPPED = 15
 """In a row: after 20 the controller ends the motion."""
 SETTLING = 8
 """States, at most, that may still tell where the arm was held before: a command that begins there is a jump."""
@@ -45,6 +47,7 @@ class Arm:
     def __init__(self, vendor: Any, robot: Any, settings: link.Settings, wire: socket.socket, board: Board) -> None:
         self._vendor, self._robot, self._settings = vendor, robot, settings
         self._wire, self._board = wire, board
+        self._now = RealClock(settings.slow_motion).now
         wire.setblocking(False)
         self._control: Any = None
         self._stream = Stream()
@@ -99,14 +102,14 @@ class Arm:
 
     def _take(self, target: link.Target) -> None:
         if not self._halted and self._stream.put(target.seq, target.t, target.q):
-            self._fresh, self._heard = target, time.monotonic()
+            self._fresh, self._heard = target, self._now()
 
     # ------------------------------------------------------------ not in command
 
     def _watch(self) -> None:
         """Read one state; begin to command if there is somebody to follow, recover if a person asked for it."""
         state = self._robot.read_once()
-        now = time.monotonic()
+        now = self._now()
         self._look(state, now)
         self._category = -1
         if self._ending:
@@ -143,7 +146,7 @@ class Arm:
         self._shaper = Shaper(state.q_d, self._settings.scale)
         self._clock = Metronome(0.1, Metronome.LOST)
         self._ticks, self._skipped, self._braking = 0, 0, False
-        self._answer(state, 0)
+        self._answer(state, 0, self._now())
 
     def _recover(self, state: Any, mode: int) -> None:
         """What a person's word permits: clear the vendor's error, once, and follow again."""
@@ -167,58 +170,68 @@ class Arm:
 
     def _command(self) -> None:
         """Answer one state with one command."""
+        before = self._now()
         try:
             state, elapsed = self._control.readOnce()
         except (self._vendor.CommandException, self._vendor.ControlException) as error:
             self._lose(error)
             return
+        came = self._now()
         self._listen()
         cycles = max(1, round(1e3 * elapsed.to_sec()))
-        self._missed += cycles - 1
+        lost = cycles - 1 + (self._skipped > 0)
+        self._missed += lost
         self._cycles += cycles
-        self._shaper.agree(state.q_d, state.dq_d, state.ddq_d, cycles)
-        self._answer(state, cycles)
+        self._shaper.agree(state.q_d, state.dq_d, state.ddq_d, lost)
+        self._answer(state, cycles, came if came - before >= WAITED else -math.inf)
 
-    def _answer(self, state: Any, cycles: int) -> None:
-        now = time.monotonic()
+    def _answer(self, state: Any, cycles: int, came: float) -> None:
+        """`came`: when the state did, s; -inf if nobody was there to see it."""
+        now = self._now()
         self._ticks += cycles
         self._clock.take(self._ticks, now)
         if not self._braking:
             self._braking = self._must_brake(now)
-        if self._too_late(now):
-            self._look(state, now)
-            return
         try:
             if self._category == 0:
                 self._control = None  # letting go of it has the controller stop the motion by itself
                 self._category = -1
-            elif not self._braking:
-                due = self._clock.at(self._ticks + 1) if self._clock.period else now
-                # A controller whose milliseconds last longer than ours, as a simulator's may, gets longer strides.
-                pace = min(max(self._clock.period / DT, 0.5), 2.0) if self._clock.period else 1.0
-                self._write(self._shaper.follow(self._stream.at(due - self._settings.buffer, pace)))
-            elif not self._shaper.standing:
-                self._write(self._shaper.brake())
+            elif self._braking and self._shaper.standing:
+                self._finish()
             else:
-                last = self._vendor.JointPositions(self._shaper.rest())
-                last.motion_finished = True
-                self._control.writeOnce(last)
-                self._control = None
-                self._category = -1
+                self._go(self._shaper.brake() if self._braking else self._follow(now), came)
         except (self._vendor.CommandException, self._vendor.ControlException) as error:
             self._lose(error)
         self._look(state, now)
 
-    def _too_late(self, now: float) -> bool:
-        """The answer to this state would come after the next one: the arm goes on at constant acceleration instead.
+    def _follow(self, now: float) -> list[float]:
+        due = self._clock.at(self._ticks + 1) if self._clock.period else now
+        # A controller whose milliseconds last longer than ours, as a simulator's may, gets longer strides.
+        pace = min(max(self._clock.period / DT, 0.5), 2.0) if self._clock.period else 1.0
+        return self._shaper.follow(self._stream.at(due - self._settings.buffer, pace), pace)
 
-        A controller drops what comes late, and a simulator may not: without an answer both do the same."""
-        late = self._ticks > 100 and now - self._clock.at(self._ticks) > LATE
+    def _finish(self) -> None:
+        last = self._vendor.JointPositions(self._shaper.rest())
+        last.motion_finished = True
+        self._control.writeOnce(last)
+        self._control = None
+        self._category = -1
+
+    def _go(self, q: list[float], came: float) -> None:
+        command = self._vendor.JointPositions(q)
+        if self._too_late(came):
+            self._shaper.unsay()
+        else:
+            self._control.writeOnce(command)
+
+    def _too_late(self, came: float) -> bool:
+        """The answer to this state may come after the next one: the arm goes on at constant acceleration instead.
+
+        A controller drops what comes late, and a simulator may not: without an answer both do the same, and say so.
+        """
+        late = self._ticks > 0 and self._now() - came > LATE
         self._skipped = self._skipped + 1 if late and self._skipped < MOST_SKIPPED else 0
         return self._skipped > 0
-
-    def _write(self, q: list[float]) -> None:
-        self._control.writeOnce(self._vendor.JointPositions(q))
 
     def _must_brake(self, now: float) -> bool:
         if now - self._heard > self._settings.silence and not self._halted:

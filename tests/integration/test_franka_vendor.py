@@ -1,4 +1,4 @@
-"""The vendor's side of the Franka driver, in real time: what `pylibfranka` and the simulated arm's own limits say.
+"""The vendor's side of the Franka driver, in slow motion: what `pylibfranka` and the simulated arm's own limits say.
 
 Time is judged by the arm's own cycles, not by the machine's: the simulator is none that keeps time.
 """
@@ -12,14 +12,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from cell.clock import RealClock
 from robots.contract import DriverError, DriverState, Setpoint
 from robots.drivers import franka_link as link
 from robots.drivers.franka import FrankaDriver
+from sim.franka_bench import SLOW_MOTION
 from sim.franka_server import FrankaServer, NotInstalled
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+CLOCK = RealClock(SLOW_MOTION)
 PATIENCE = 30.0
 SPEED = 0.5
 """Of the setpoints, rad/s."""
@@ -29,18 +33,18 @@ class Reckless(FrankaDriver):
     """Leaves jumps as they are."""
 
     def _settings(self) -> link.Settings:
-        s = super()._settings()
-        return link.Settings(
-            s.address, s.realtime, s.buffer, s.silence, s.load, s.torques, s.forces, s.ready, scale=100.0
-        )
+        return msgspec.structs.replace(super()._settings(), scale=100.0)
 
 
 class Reached:
-    """A driver, its processes with the vendor's client, and the simulated arm; in real time, unhurried."""
+    """A driver, its processes with the vendor's client, and the simulated arm; unhurried."""
 
     def __init__(self, kind: type[FrankaDriver] = FrankaDriver, **options: Any) -> None:
-        self.arm = FrankaServer()
-        given = {"address": self.arm.address, "realtime": "ignore", "watchdog": 0.3, "gripper": False, **options}
+        self.arm = FrankaServer(slow_motion=SLOW_MOTION)
+        given = {
+            "address": self.arm.address, "realtime": "ignore", "slow_motion": SLOW_MOTION, "watchdog": 0.3,
+            "gripper": False, **options,
+        }  # fmt: skip
         self.driver = kind(given, 7)
         self.n = 0
         self.aim: list[float] = []
@@ -55,9 +59,9 @@ class Reached:
     ) -> DriverState:
         """Connects, and sends setpoints towards `q` all the time, as the robot node does: from where the arm stands
         whenever it has a fault."""
-        end, state = time.monotonic() + PATIENCE, None
-        while time.monotonic() < end:
-            now = time.monotonic()
+        end, state = CLOCK.now() + PATIENCE, None
+        while CLOCK.now() < end:
+            now = CLOCK.now()
             with contextlib.suppress(DriverError):  # not reached yet
                 self.driver.connect(now)
                 state = self.driver.state(now)
@@ -66,7 +70,7 @@ class Reached:
                     return state
                 if q is not None:
                     self.towards(state, q, now, speed)
-            time.sleep(0.004)
+            pause(0.004)
         raise AssertionError(f"nothing within {PATIENCE:g} s: {state}; {self.driver._measured}")
 
     def towards(self, state: DriverState, q: list[float], now: float, speed: float) -> None:
@@ -90,12 +94,18 @@ class Reached:
         return measured.seq if measured is not None else 0
 
     def recover(self) -> None:
-        self.driver.recover("somebody", time.monotonic())
+        self.aim = []  # as the robot node: from where the arm stands
+        self.driver.recover("somebody", CLOCK.now())
 
     def moved_on(self, q: list[float]) -> DriverState:
         """A person lets the arm go on, and it goes to q."""
         self.recover()
         return self.until(lambda s: near(s.q, q), q)
+
+
+def pause(seconds: float) -> None:
+    """Of the arm's time."""
+    time.sleep(seconds * SLOW_MOTION)
 
 
 def near(a: list[float], b: list[float], by: float = 4e-3) -> bool:
@@ -181,7 +191,7 @@ def test_the_user_stop_is_shown_and_never_cleared_from_software(reached: Reached
 @pytest.mark.parametrize("category", [0, 1])
 def test_the_stop_of_the_driver_stops_it(reached: Reached, category: Any) -> None:
     goal = moving(reached)
-    reached.driver.stop(category, time.monotonic())
+    reached.driver.stop(category, CLOCK.now())
     stays(reached, goal)
     reached.moved_on(goal)
 
@@ -201,7 +211,7 @@ def test_a_process_that_stands_still_ends_in_the_vendors_reflex(reached: Reached
     child = reached.driver._arm._child
     assert child is not None
     os.kill(child.pid, signal.SIGSTOP)
-    time.sleep(0.2)
+    pause(0.2)
     os.kill(child.pid, signal.SIGCONT)
     said = reached.until(lambda s: bool(s.fault), goal)
     assert "communication_constraints_violation" in said.fault
@@ -222,14 +232,14 @@ def test_a_process_that_never_goes_on_is_replaced(reached: Reached) -> None:
 def test_a_cable_that_is_pulled_and_put_back(reached: Reached) -> None:
     goal = moving(reached)
     reached.arm.freeze()
-    old = reached.driver.state(time.monotonic())
+    old = reached.driver.state(CLOCK.now())
     assert old is not None
-    time.sleep(1.5)
+    pause(1.5)
     for _ in range(300):
-        reached.driver.state(time.monotonic())
-        time.sleep(0.004)
-    last = reached.driver.state(time.monotonic())
-    assert last is not None and time.monotonic() - last.t > 1.0, "a state that nobody sent is new"
+        reached.driver.state(CLOCK.now())
+        pause(0.004)
+    last = reached.driver.state(CLOCK.now())
+    assert last is not None and CLOCK.now() - last.t > 1.0, "a state that nobody sent is new"
     reached.arm.thaw()
     reached.until(lambda s: s.seq > last.seq and "waits for a person" in s.fault, goal)
     stays(reached, goal)
@@ -238,16 +248,16 @@ def test_a_cable_that_is_pulled_and_put_back(reached: Reached) -> None:
 
 def test_an_arm_that_is_switched_off_and_on(reached: Reached) -> None:
     goal = moving(reached)
-    address, old = reached.arm.address, reached.driver.state(time.monotonic())
+    address, old = reached.arm.address, reached.driver.state(CLOCK.now())
     assert old is not None
     reached.arm.kill()
-    end = time.monotonic() + PATIENCE
-    while not reached.driver._arm.failed and time.monotonic() < end:
-        reached.driver.state(time.monotonic())
-        time.sleep(0.01)
+    end = CLOCK.now() + PATIENCE
+    while not reached.driver._arm.failed and CLOCK.now() < end:
+        reached.driver.state(CLOCK.now())
+        pause(0.01)
     assert reached.driver._arm.failed[0][0] == "franka_network"
     reached.arm.close()
-    reached.arm = FrankaServer(address)
+    reached.arm = FrankaServer(address, SLOW_MOTION)
     reached.until(lambda s: s.seq > old.seq and "waits for a person" in s.fault, goal)
     stays(reached, goal)
     reached.moved_on([0.3, *goal[1:]])

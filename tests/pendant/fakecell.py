@@ -46,6 +46,8 @@ class FakeCell:
         self.safety = fakedata.safety()
         self.age: dict[str, float | None] = {"status": 0.02, "robot": 0.005, "safety": 0.01, "observation": 0.06}
         self.person: tuple[float, float] | None = None
+        self.unknown: list[tuple[float, float, float, int]] = []
+        """Balls of space nobody has seen free: place, m, and radius, cm."""
         self.silent = False
         """Nothing more is sent, though the sockets stay open."""
         self.animate = False
@@ -96,9 +98,9 @@ class FakeCell:
             ],
             "cloud": {
                 "seen": b"".join(points),
-                "possible": b"",
+                "possible": b"".join(struct.pack("<3h", *(int(1000 * v) for v in ball[:3])) for ball in self.unknown),
                 "seen_radius": bytes([4] * len(points)),
-                "possible_radius": b"",
+                "possible_radius": bytes(ball[3] for ball in self.unknown),
             },
             "hull": {"links": fakedata.capsules(self.robot["q"]), "required": self.safety["required"]},
             "motion": {"id": "m1", "label": "pick", "tcp": fakedata.path()},

@@ -115,6 +115,8 @@ def robot() -> dict[str, Any]:
         "duration": 2.6,
         "tracking_error": 0.0004,
         "manual_missing": "",
+        "mode_switch": None,
+        "devices": {"drives": "on", "enabling": "button"},
         "T_base_tcp": transform(q).reshape(-1).tolist(),
     }
 
@@ -355,7 +357,7 @@ def answers() -> dict[str, Any]:
         "separation": [1.5 + math.sin(x / 4) for x in t],
         "required": [1.02] * 300,
         "rate": [1.0 if math.sin(x / 4) > 0 else 0.4 for x in t],
-        "state": [],
+        "state": [[-60.0, "Execute"], [-20.0, "Suspended"], [-8.0, "Execute"]],
     }
     run = {
         "id": "2026-01-31_12-00-00",
@@ -477,8 +479,20 @@ def answers() -> dict[str, Any]:
             "Z_r": 0.03,
             "S_p": 1.158,
         },
-        "POST safety/diff": [{"path": "zones[0].x", "before": [0.2, 0.7], "after": [0.1, 0.7]}],
+        "POST safety/diff": lambda b: differences("", config, b["config"]),
     }
+
+
+def differences(path: str, before: Any, after: Any) -> list[dict[str, Any]]:
+    """Where two configurations differ, each leaf a row."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted({*before, *after})
+        rows = [differences(f"{path}.{key}" if path else key, before.get(key), after.get(key)) for key in keys]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        rows = [differences(f"{path}[{i}]", *pair) for i, pair in enumerate(zip(before, after, strict=True))]
+    else:
+        return [] if before == after else [{"path": path, "before": before, "after": after}]
+    return [row for part in rows for row in part]
 
 
 def command(cell: Any, body: dict[str, Any]) -> dict[str, Any]:

@@ -7,18 +7,27 @@ export interface ChartStyle {
   separation: string;
   required: string;
   rate: string;
-  danger: string;
+  warn: string;
 }
 export interface ChartText {
   distance: string;
   rate: string;
+  state: (name: string) => string;
+}
+export interface Band {
+  from: number;
+  to: number;
+  state: string;
 }
 
-const LEFT = 46;
-const RIGHT = 8;
+export const LEFT = 46;
+export const RIGHT = 8;
 const TOP = 18;
 const GAP = 34;
-const BOTTOM = 18;
+const BOTTOM = 38;
+const BAND = 17;
+/** States in which the work stands. */
+const STANDS = /^(Hold|Held|Suspend|Stop|Abort|Clear)/;
 /** Distances above this change nothing for a person who looks at the chart, m. */
 export const TOP_DISTANCE = 3;
 
@@ -39,7 +48,21 @@ export function runs(samples: Sample[], key: "separation" | "required" | "rate",
   return out;
 }
 
-/** Draws distance over rate for the stretch [from, to] of time. `width`, `height` in CSS pixels. */
+/** Stretches of one state in [from, to], in order. */
+export function bands(samples: Sample[], from: number, to: number): Band[] {
+  const out: Band[] = [];
+  samples.forEach((sample, i) => {
+    const end = Math.min(samples[i + 1]?.t ?? to, to);
+    const begin = Math.max(sample.t, from);
+    if (!(end > begin)) return;
+    const last = out[out.length - 1];
+    if (last?.state === sample.state) last.to = end;
+    else out.push({ from: begin, to: end, state: sample.state });
+  });
+  return out;
+}
+
+/** Draws distance over rate over state for the stretch [from, to] of time. `width`, `height` in CSS pixels. */
 export function draw(
   context: CanvasRenderingContext2D,
   width: number,
@@ -49,6 +72,7 @@ export function draw(
   to: number,
   style: ChartStyle,
   text: ChartText,
+  cursor: number | null = null,
 ): void {
   context.clearRect(0, 0, width, height);
   const rateHeight = Math.max(40, (height - TOP - GAP - BOTTOM) * 0.3);
@@ -104,6 +128,26 @@ export function draw(
   path("required", distance, style.required, [6, 4]);
   path("separation", distance, style.separation, []);
   path("rate", rate, style.rate, []);
+  for (const band of bands(samples, from, to)) {
+    const [left, right] = [x(band.from), x(band.to)];
+    context.globalAlpha = 0.4;
+    context.fillStyle = STANDS.test(band.state) ? style.warn : style.grid;
+    if (band.state) context.fillRect(left, height - BAND - 1, right - left - 1, BAND);
+    context.globalAlpha = 1;
+    context.fillStyle = style.text;
+    context.textAlign = "left";
+    context.textBaseline = "middle";
+    const name = band.state && text.state(band.state);
+    if (name && context.measureText(name).width < right - left - 6) context.fillText(name, left + 3, height - BAND / 2 - 1);
+  }
+  if (cursor !== null) {
+    context.strokeStyle = style.text;
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(x(cursor), TOP);
+    context.lineTo(x(cursor), height - 1);
+    context.stroke();
+  }
   context.restore();
 }
 

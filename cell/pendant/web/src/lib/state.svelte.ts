@@ -151,7 +151,6 @@ export class Pendant {
     this.session = session;
     this.control = session.control;
     if (session.user?.language) setLanguage(session.user.language);
-    document.title = `${session.cell.name} · ${t("app.title")}`;
     if (!session.user || session.user.name === before) return;
     this.link.open();
     const [packml, cell, series] = await Promise.all([

@@ -136,6 +136,12 @@ export interface RobotState {
   duration: number;
   tracking_error: number;
   manual_missing: string;
+  /** Where the arm's own mode switch stands; null: it does not tell. */
+  mode_switch?: Mode | null;
+  devices?: {
+    drives: "on" | "stopped" | "not_told";
+    enabling: "held" | "released" | "button" | "not_needed" | "none" | "not_told";
+  };
   T_base_tcp: number[] | null;
 }
 

@@ -5,27 +5,36 @@ import {
   GridHelper,
   Group,
   PerspectiveCamera,
+  Plane,
+  Raycaster,
   Scene,
+  Vector2,
   Vector3,
   WebGLRenderer,
 } from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
+import { FOV } from "./things";
 
 /** At most this many pictures a second: the cell changes more often, the eye does not need it. */
 const FRAME_MS = 1000 / 15;
+/** A ray that meets the floor beyond this goes nearly level: a pixel would be metres. */
+const FARTHEST_M = 15;
 
 /** Renderer, camera and light; z is up. Draws only when something changed. Throws where there is no WebGL. */
 export class Stage {
   readonly scene = new Scene();
   readonly world = new Group();
-  readonly camera = new PerspectiveCamera(45, 1, 0.05, 50);
+  readonly camera = new PerspectiveCamera(FOV, 1, 0.05, 50);
   private readonly renderer: WebGLRenderer;
   private readonly controls: OrbitControls;
   private readonly resizer: ResizeObserver;
   private dirty = true;
   private last = 0;
   private frame = 0;
+  private away = 1;
   drawn = 0;
+  /** Told after each picture: where things are on the screen may have changed. */
+  onDrawn: (() => void) | null = null;
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
@@ -61,6 +70,7 @@ export class Stage {
       this.last = now;
       this.renderer.render(this.scene, this.camera);
       this.drawn++;
+      this.onDrawn?.();
     };
     this.frame = requestAnimationFrame(loop);
   }
@@ -84,11 +94,44 @@ export class Stage {
 
   /** Looks from one of the fixed places: `top`, `front`, `side` or the first view. */
   look(from: "top" | "front" | "side" | "free"): void {
-    const target = this.controls.target;
     const offset = { top: [0, -0.01, 3.4], front: [3.2, 0, 0.7], side: [0, -3.2, 0.7], free: [1.95, -1.85, 1.4] }[from];
-    this.camera.position.set(target.x + offset[0]!, target.y + offset[1]!, target.z + offset[2]!);
+    const [x, y, z] = offset as [number, number, number];
+    this.camera.position.set(x, y, z).multiplyScalar(this.away).add(this.controls.target);
     this.controls.update();
     this.invalidate();
+  }
+
+  /** Takes in the space between two corners, m, from wherever it is looked at. */
+  fit(low: number[], high: number[]): void {
+    const [a, b] = [new Vector3(...(low as [number, number, number])), new Vector3(...(high as [number, number, number]))];
+    this.controls.target.copy(a.clone().lerp(b, 0.5));
+    // The fixed places are about 3 m away, from where 1.15 m round the middle are in the picture.
+    this.away = Math.min(4, Math.max(1, a.distanceTo(b) / 2 / 1.15));
+    this.controls.maxDistance = 4 * this.away + 4;
+    this.look("free");
+  }
+
+  /** The ray from the eye through a place of the screen (CSS pixels, as of a pointer event). */
+  ray(x: number, y: number): Raycaster {
+    const box = this.canvas.getBoundingClientRect();
+    const caster = new Raycaster();
+    this.camera.updateMatrixWorld();
+    caster.setFromCamera(new Vector2((2 * (x - box.left)) / box.width - 1, 1 - (2 * (y - box.top)) / box.height), this.camera);
+    return caster;
+  }
+
+  /** Where that ray meets the level plane at height z, m; null if it does not, or too far away to be meant. */
+  onLevel(x: number, y: number, z: number): Vector3 | null {
+    const { ray } = this.ray(x, y);
+    const hit = ray.intersectPlane(new Plane(new Vector3(0, 0, 1), -z), new Vector3());
+    return hit && hit.distanceTo(ray.origin) < FARTHEST_M ? hit : null;
+  }
+
+  /** Where a point of the cell is on the canvas, CSS pixels; null behind the eye. */
+  onScreen(point: Vector3): { x: number; y: number } | null {
+    const seen = point.clone().project(this.camera);
+    const inFront = seen.z < 1 && Number.isFinite(seen.x) && Number.isFinite(seen.y);
+    return inFront ? { x: ((seen.x + 1) / 2) * this.canvas.clientWidth, y: ((1 - seen.y) / 2) * this.canvas.clientHeight } : null;
   }
 
   private resize(): void {

@@ -6,7 +6,6 @@ import {
   Color,
   CylinderGeometry,
   EdgesGeometry,
-  ExtrudeGeometry,
   Group,
   Line,
   Line3,
@@ -18,12 +17,11 @@ import {
   Points,
   PointsMaterial,
   Quaternion,
-  Shape as ThreeShape,
-  Vector2,
   Vector3,
 } from "three";
 import { floats, metres } from "../telemetry";
 import type { CellModel, Cloud, Fixture, Hull, MotionPath, PartType, SceneState, Track } from "../types";
+import { colourOf, prismMesh } from "./prism";
 import { matrix } from "./robot";
 
 export function clear(group: Group): void {
@@ -94,15 +92,8 @@ export function zones(cell: CellModel): Group {
   const ceiling = cell.person_volume?.[1]?.[2] ?? 1.5;
   for (const zone of cell.zones) {
     const [low, high] = [zone.z[0] ?? cell.floor, zone.z[1] ?? ceiling];
-    if (zone.outline.length < 3 || !(high > low)) continue;
-    const outline = new ThreeShape(zone.outline.map(([x, y]) => new Vector2(x, y)));
-    const geometry = new ExtrudeGeometry(outline, { depth: high - low, bevelEnabled: false });
-    const material = new MeshStandardMaterial({ color: 0x2f7fb5, transparent: true, opacity: 0.12, depthWrite: false });
-    const frame = new LineSegments(new EdgesGeometry(geometry), new LineBasicMaterial({ color: 0x1466a8 }));
-    for (const object of [new Mesh(geometry, material), frame]) {
-      object.position.z = low;
-      group.add(object);
-    }
+    const prism = prismMesh(zone.outline, low, high, colourOf(zone.automatic), 0.12);
+    if (prism) group.add(prism);
   }
   for (const camera of cell.cameras) {
     const body = new Mesh(new BoxGeometry(0.12, 0.03, 0.03), new MeshStandardMaterial({ color: 0x30363a }));
@@ -112,14 +103,29 @@ export function zones(cell: CellModel): Group {
   return group;
 }
 
-/** The depth points and the space nobody has seen free, coloured apart. */
+/** Radius of a ball whose own was not sent, cm. */
+const LEAST_CM = 3;
+/** Field of view of the camera that looks at the cell, upright, degrees. */
+export const FOV = 45;
+
+/** Draws each point as a disc of its own diameter, the attribute `ball`, m, as a ball of it would look. */
+function ballMaterial(colour: number, opacity: number): PointsMaterial {
+  const material = new PointsMaterial({ color: colour, size: 1 / Math.tan((FOV * Math.PI) / 360), transparent: true, opacity, depthWrite: false });
+  material.onBeforeCompile = (shader) => {
+    shader.vertexShader = `attribute float ball;\n${shader.vertexShader.replace("gl_PointSize = size;", "gl_PointSize = size * ball;")}`;
+    const round = "if (length(gl_PointCoord - 0.5) > 0.5) discard;";
+    shader.fragmentShader = shader.fragmentShader.replace("#include <color_fragment>", `${round}\n#include <color_fragment>`);
+  };
+  return material;
+}
+
+/** The depth points, and the space nobody has seen free as balls of their real size, coloured apart. */
 export class CloudView {
   readonly group = new Group();
-  private readonly seen = this.points(0xb3141b, 0.022, 1);
-  private readonly possible = this.points(0x8a6d1a, 0.05, 0.35);
+  private readonly seen = this.points(new PointsMaterial({ color: 0xd6343c, size: 0.03 }));
+  private readonly possible = this.points(ballMaterial(0xc79a1e, 0.22));
 
-  private points(colour: number, size: number, opacity: number): Points {
-    const material = new PointsMaterial({ color: colour, size, transparent: opacity < 1, opacity, depthWrite: opacity === 1 });
+  private points(material: PointsMaterial): Points {
     const points = new Points(new BufferGeometry(), material);
     points.frustumCulled = false;
     this.group.add(points);
@@ -127,13 +133,16 @@ export class CloudView {
   }
 
   set(cloud: Cloud): void {
-    for (const [view, bytes] of [
-      [this.seen, cloud.seen],
-      [this.possible, cloud.possible],
+    for (const [view, bytes, radii] of [
+      [this.seen, cloud.seen, cloud.seen_radius],
+      [this.possible, cloud.possible, cloud.possible_radius],
     ] as const) {
+      const places = metres(bytes);
+      const balls = Float32Array.from({ length: places.length / 3 }, (_, i) => (2 * (radii[i] ?? LEAST_CM)) / 100);
       view.geometry.dispose();
       view.geometry = new BufferGeometry();
-      view.geometry.setAttribute("position", new BufferAttribute(metres(bytes), 3));
+      view.geometry.setAttribute("position", new BufferAttribute(places, 3));
+      view.geometry.setAttribute("ball", new BufferAttribute(balls, 1));
     }
   }
 
@@ -268,6 +277,12 @@ export class LinesView {
       line.frustumCulled = false;
       this.group.add(line);
     }
+  }
+
+  /** Colours of path and gap, as of the page's theme. */
+  colours(path: string, gap: string): void {
+    (this.path.material as LineBasicMaterial).color.set(path);
+    (this.gap.material as LineBasicMaterial).color.set(gap);
   }
 
   setPath(motion: MotionPath | undefined): void {
