@@ -11,6 +11,7 @@ from cell.nodes import camera_ring
 from cell.pendant.errors import missing, refused
 from cell.pendant.geometry import Meshes, cameras_of, cell_view
 from cell.pendant.overlay import camera_picture
+from perception.cameras.links import BusSource
 from perception.cameras.ring import RingReader
 from perception.contract import CameraInfo
 
@@ -22,13 +23,19 @@ PICTURE_RATE = 5.0
 
 
 class Cameras:
-    """Newest pictures of the cell's cameras, read from their rings."""
+    """Newest pictures of the cell's cameras, read from their rings; in lock-step they come over the bus."""
 
     def __init__(self, pendant: Pendant) -> None:
         self._pendant = pendant
-        self._readers: dict[str, RingReader] = {}
+        self._readers: dict[str, RingReader | BusSource] = {}
         self._pictures: dict[tuple[str, bool], tuple[float, bytes]] = {}
         self._busy = asyncio.Lock()
+
+    def _reader(self, info: CameraInfo) -> RingReader | BusSource:
+        session = self._pendant.session
+        if session.file.mode == "lockstep":
+            return BusSource(self._pendant.link.ports, info.name)
+        return RingReader(*camera_ring(info, session))
 
     async def picture(self, info: CameraInfo, depth: bool) -> bytes:
         """A JPEG, at most `PICTURE_RATE` different ones a second. Raises ApiError 409 while there is none."""
@@ -40,7 +47,7 @@ class Cameras:
                 return made[1]
             reader = self._readers.get(info.name)
             if reader is None:
-                reader = self._readers[info.name] = RingReader(*camera_ring(info, self._pendant.session))
+                reader = self._readers[info.name] = self._reader(info)
             frame = reader.take(now)
             if frame is None and made is None:
                 raise refused(f"camera {info.name} has delivered no picture yet", reader.fault)

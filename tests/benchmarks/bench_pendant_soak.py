@@ -28,6 +28,8 @@ SHIFT = 720_000
 PERIOD = 0.04
 AHEAD = 400
 """So many messages may be made before the page is asked how far it is."""
+SAMPLE = 15.0
+"""Between two looks at the memory, wall s."""
 POINTS = 300
 """Points of a person who stands near."""
 COUNT = """() => {
@@ -51,7 +53,6 @@ async def _serve(port: int, folder: Path, pipe: Connection) -> None:
     import msgspec
     import uvicorn
 
-    from cell.pendant.app import create_app
     from cell.pendant.logins import Logins
     from perception.contract import Observation
     from tests.pendant.harness import Site
@@ -65,7 +66,7 @@ async def _serve(port: int, folder: Path, pipe: Connection) -> None:
     # Somebody looks on for the whole shift and touches nothing.
     pendant.logins = Logins(math.inf)
     config = uvicorn.Config(
-        create_app(pendant, pump=False), host="127.0.0.1", port=port, log_level="error", ws_per_message_deflate=False,
+        site.app, host="127.0.0.1", port=port, log_level="error", ws_per_message_deflate=False,
         ws_ping_interval=None,
     )  # fmt: skip
     server = uvicorn.Server(config)
@@ -106,7 +107,7 @@ async def _serve(port: int, folder: Path, pipe: Connection) -> None:
     await task
 
 
-def soak(messages: int, where: str, samples: int = 24) -> list[tuple[int, float, float]]:
+def soak(messages: int, where: str) -> list[tuple[int, float, float]]:
     """Return messages received, server's memory and page's heap, MB, over the shift."""
     import psutil
 
@@ -140,7 +141,7 @@ def soak(messages: int, where: str, samples: int = 24) -> list[tuple[int, float,
                 received = int(page.evaluate("() => window.received"))
                 here.send(made + AHEAD)
                 made = int(here.recv())
-                if received >= len(rows) * messages / samples:
+                if time.monotonic() - began >= SAMPLE * len(rows):
                     cdp.send("HeapProfiler.collectGarbage")
                     heap = cdp.send("Runtime.getHeapUsage")["usedSize"] / 1e6
                     rows.append((received, process.memory_info().rss / 1e6, heap))

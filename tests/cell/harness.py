@@ -74,6 +74,8 @@ class Supervisor:
         self.boot = 1
         self.fingerprint = PRINT
         self.observing = True
+        self.confirmed = True
+        """Somebody has said that the cell is clear."""
         self._ports = hub
         self._state = ports.subscriber(topic_state(), RobotState)
         self._motion = ports.subscriber(topic_motion(), AcceptedMotion)
@@ -116,7 +118,7 @@ class Supervisor:
         if self.observing:
             reason = "" if self.healthy else self.reason
             self._observation.send(
-                Observation(self._seq, now, now - 0.02, b"", 0, self.healthy, reason, [], [], True), now
+                Observation(self._seq, now, now - 0.02, b"", 0, self.healthy, reason, [], [], self.confirmed), now
             )
 
 

@@ -107,7 +107,7 @@ def test_a_new_operator_kits_six_parts_past_a_visitor(tmp_path: Path) -> None:
         with Watched(browser, cell.url) as watched:
             page = watched.login("Ada")
             set_up(page)
-            picture(page, "flow_analysis", sizes=BOTH)
+            picture(page, "settings", sizes=BOTH)
             start(page)
             # Somebody walks up: slower, then not at all, and the page says who and how near.
             reason = page.get_by_test_id("reason")
@@ -115,12 +115,11 @@ def test_a_new_operator_kits_six_parts_past_a_visitor(tmp_path: Path) -> None:
             with moment(cell):
                 rate(page, "([1-6][0-9])")
                 expect(page.locator("[data-state]")).to_have_attribute("data-state", "Execute")
-                picture(page, "flow_slowed", sizes=BOTH)
+                picture(page, "slowed", sizes=BOTH)
             rate(page, "0")
             assert cell.joint_speed() < 0.02, "the arm stands, as the page says"
             with moment(cell):
                 expect(reason).to_contain_text("person")
-                picture(page, "flow_stopped", sizes=BOTH)
                 picture(page, "watch", at="watch", sizes=BOTH)
             # The visitor leaves and it goes on by itself.
             rate(page, "100")
@@ -129,14 +128,14 @@ def test_a_new_operator_kits_six_parts_past_a_visitor(tmp_path: Path) -> None:
             gate = page.get_by_test_id("resume")
             for what in ("Pose", "Part", "People", "Tool"):
                 expect(gate).to_contain_text(what)
-            picture(page, "flow_held", sizes=BOTH)
+            picture(page, "held", sizes=BOTH)
             command(page, "Unhold")
             state(page, "Execute")
             state(page, "Complete")
             expect(page.get_by_test_id("steps").locator("[data-step].done")).to_have_count(
                 page.get_by_test_id("steps").locator("[data-step]").count()
             )
-            picture(page, "flow_complete", sizes=BOTH)
+            picture(page, "complete", sizes=BOTH)
             put = in_box(cell.parts())
             assert len(put) == 6 and {name.split("#")[0] for name in put} == KIT
             end = cell.now()

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +62,32 @@ def test_a_recipe_is_loaded_started_and_completes(tmp_path: Path) -> None:
         assert [s for _, s in series["state"]][-1] == "Complete"
         counters = await client.get("/oee")
         assert counters["good"] == 1 and 0 < counters["performance"] <= 1 and len(counters["cycle_times_s"]) == 1
+        await client.close()
+
+    asyncio.run(check())
+
+
+def test_start_waits_for_somebody_who_has_looked(tmp_path: Path) -> None:
+    """Before anybody has confirmed that the cell is clear Start is refused with the reason, not ended by a stop."""
+    site = site_of(tmp_path, SHORT)
+    site.bench.supervisor.confirmed = False
+
+    async def check() -> None:
+        client = await site.in_control()
+        assert (await client.packml("Reset"))["verdict"] == "done"
+        site.bench.until("Idle")
+        site.run(0.2)
+        client.state["t"] = site.bench.now
+        with pytest.raises(PendantError, match="nobody has confirmed"):
+            await client.packml("Start")
+        assert site.bench.state == "Idle"
+        assert site.bench.status is not None and "nobody has confirmed" in site.bench.status.blocked["Start"]
+        assert msgspec.msgpack.decode(site.pendant.feed.values["confirmed_clear"][1]) is False
+        site.bench.supervisor.confirmed = True
+        site.run(0.2)
+        client.state["t"] = site.bench.now
+        assert (await client.packml("Start"))["verdict"] == "done"
+        assert msgspec.msgpack.decode(site.pendant.feed.values["confirmed_clear"][1]) is True
         await client.close()
 
     asyncio.run(check())

@@ -60,7 +60,6 @@ def test_operator_from_login_to_complete(browser: Browser, served: Served) -> No
         expect(page.get_by_test_id("analysis")).to_contain_text("can be run", timeout=2 * SLOW)
         expect(page.locator("[data-command=Start]")).to_have_attribute("aria-disabled", "true")
         expect(page.get_by_test_id("stale")).to_be_hidden(timeout=SLOW)
-        picture(page, "settings")
         page.get_by_role("button", name="Load", exact=True).click()
         expect(page.get_by_test_id("job")).to_contain_text("kitting", timeout=2 * SLOW)
         expect(page.get_by_test_id("steps").locator("[data-step]")).to_have_count(5)
@@ -74,20 +73,16 @@ def test_operator_from_login_to_complete(browser: Browser, served: Served) -> No
         served.bench.supervisor.limit = 0.15
         words = "person 0.50 m from panda link7, needs 0.70 m"
         expect(page.get_by_test_id("reason")).to_contain_text(words, timeout=SLOW)
-        picture(page, "watch", at="watch")
-        picture(page, "person", sizes=("portrait",))
         served.bench.supervisor.limit = 1.0
         command(page, "Hold")
         state(page, "Held")
         gate = page.get_by_test_id("resume")
         for what in ("Pose", "Part", "People", "Tool"):
             expect(gate).to_contain_text(what)
-        picture(page, "held")
         gate.get_by_role("button").click()
         state(page, "Execute")
         state(page, "Complete", timeout=3 * SLOW)
         expect(page.get_by_test_id("steps").locator("[data-step].done")).to_have_count(5)
-        picture(page, "complete")
         command(page, "Reset")
         state(page, "Idle")
 
