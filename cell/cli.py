@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cell.commands import arms as arms_command
 from cell.commands import calibrate as calibrate_command
 from cell.commands import camera as camera_command
 from cell.commands import pendant as pendant_command
 from cell.commands import perceive as perceive_command
 from cell.commands import safety as safety_commands
-
-OK, FAILED, BAD_INPUT = 0, 1, 2
+from cell.commands.arguments import group_people, person_of, settings_of
+from cell.exits import BAD_INPUT, FAILED, OK, BadInput
 
 app = typer.Typer(
     name="cell",
@@ -56,10 +56,6 @@ ShadowOption = Annotated[
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Recipe file, or its name in the cell's library.")
 ]
-
-
-class BadInput(Exception):
-    """An argument that cannot be used."""
 
 
 @app.command()
@@ -176,12 +172,18 @@ def up(
     shadow: ShadowOption = False,
     port: Annotated[int, typer.Option(metavar="N", min=1024, max=65535, help="Of the pendant, on 127.0.0.1.")] = 8080,
     pendant: Annotated[bool, typer.Option("--pendant/--no-pendant", help="Serve the teach pendant.")] = True,
+    lockstep: Annotated[
+        bool, typer.Option("--lockstep/--live", help="Twin only: all in one process, never faster than the wall clock.")
+    ] = False,
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The pendant's accounts, points, recipes; else pendant-data beside the runs."),
     ] = None,
 ) -> None:
     """Start all nodes of a cell as processes, in real time, until Ctrl-C. Nothing starts to move by itself.
+
+    With --lockstep all nodes of a simulated cell run in one process, for machines with few processors: its clock stays
+    behind the wall's where the machine is too slow, and nothing in the cell is late.
 
     The teach pendant is served on http://127.0.0.1:8080; the first start prints the admin's password, once.
     """
@@ -196,7 +198,7 @@ def up(
         scenario=scenario,
         batches=batch,
         settings=settings_of(settings or ()),
-        mode="live",
+        mode="lockstep" if lockstep else "live",
         seed=seed,
         perception="surface" if perception == "surface" else "rendered",
         runs=runs,
@@ -247,80 +249,6 @@ def replay(
     from cell.commands.replay import show_run
 
     raise typer.Exit(show_run(folder, picture, events))
-
-
-robots_app = typer.Typer(help="Arms and drivers that are installed; stopping tests, identification.")
-app.add_typer(robots_app, name="robots")
-
-
-@robots_app.callback(invoke_without_command=True)
-def robots(context: typer.Context) -> None:
-    """List the arms whose models are installed, and the drivers."""
-    if context.invoked_subcommand is not None:
-        return
-    from cell.commands.robots import list_robots
-
-    raise typer.Exit(list_robots())
-
-
-@robots_app.command("stop-test")
-def stop_test(
-    cell: CellOption = None,
-    joint: Annotated[list[int] | None, typer.Option("--joint", metavar="N", help="Only this one; repeatable.")] = None,
-    stops: Annotated[int, typer.Option(metavar="N", min=10, max=1000, help="Stops in each condition.")] = 10,
-    load: Annotated[float, typer.Option(metavar="KG", min=0.0, max=100.0, help="Mounted besides the tool.")] = 0.0,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Other loads in it are kept.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
-) -> None:
-    """Measure stopping times and ways: each joint at 33, 66, 100 % of speed and extension, worst of ten stops or more.
-
-    With a twin in the cell file: on simulated time. With a real arm: it moves, after a confirmation.
-
-    Example: cell robots stop-test --load 3 --out stops.yaml
-    """
-    from cell.commands.stoptest import run_stop_test
-
-    raise typer.Exit(run_stop_test(cell, joint or [], stops, load, out, as_json))
-
-
-@robots_app.command("identify")
-def identify(
-    cell: CellOption = None,
-    driver: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Instead of a cell: this driver, on its test bench if it has one."),
-    ] = None,
-    driver_options: Annotated[str, typer.Option(metavar="JSON", help="robot.options, and model.")] = "{}",
-    driver_config: Annotated[
-        str, typer.Option(metavar="JSON", help="With --driver: other fields of a robot block, such as rate_hz.")
-    ] = "{}",
-    joint: Annotated[list[int] | None, typer.Option("--joint", metavar="N", help="Only this one; repeatable.")] = None,
-    amplitude: Annotated[float, typer.Option(metavar="DEG", min=0.5, max=10.0, help="Of the sweep.")] = 3.0,
-    repeats: Annotated[
-        int, typer.Option(metavar="N", min=1, max=20, help="Trials of each joint; the worst counts.")
-    ] = 2,
-    table: Annotated[
-        Path | None, typer.Option("--stops", metavar="FILE", help="Measure the stopping table as well, into this file.")
-    ] = None,
-    write: Annotated[bool, typer.Option("--write", help="Write the result into the cell file.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="A real arm may move: do not ask.")] = False,
-    picture: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the responses here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Measure how late and how truly the drives follow: step and sweep responses of each joint, THE ARM MOVES.
-
-    Fails if the delay is longer than the driver says or the safety configuration counts on; with --write the cell then
-    does not start until somebody has corrected that.
-
-    Example: cell robots identify --cell cell.yaml --write --png responses.png
-    """
-    from cell.commands.identify import Asked, run_identify
-
-    asked = Asked(
-        cell, driver, driver_options, driver_config, joint or [], amplitude, repeats, table, write, yes, picture,
-        as_json,
-    )  # fmt: skip
-    raise typer.Exit(run_identify(asked))
 
 
 @app.command("ur-sim")
@@ -381,84 +309,10 @@ def compare(
 # ---------------------------------------------------------------- arguments that belong together
 
 
-PERSON_OPTIONS: dict[str, str] = {"--person-at": "at", "--person-start": "start", "--person-loop": "loop"}
-
-
-def group_people(arguments: Sequence[str]) -> list[str]:
-    """Fold each `--person CLIP --person-at A --person-start S --person-loop` into one `--person` with a JSON value.
-
-    The parser of options forgets which `--person-at` stood behind which `--person`. Raises BadInput.
-    """
-    result: list[str] = []
-    people: dict[int, dict[str, Any]] = {}
-    where = -1
-    rest = [part for argument in arguments for part in _split(argument)]
-    while rest:
-        item = rest.pop(0)
-        if item == "--person":
-            result += ["--person", ""]
-            where = len(result) - 1
-            people[where] = {"clip": _value(item, rest)}
-        elif item in PERSON_OPTIONS and where >= 0:
-            people[where][PERSON_OPTIONS[item]] = True if item == "--person-loop" else _value(item, rest)
-        else:
-            result.append(item)
-    for index, found in people.items():
-        result[index] = json.dumps(found)
-    return result
-
-
-def _split(argument: str) -> list[str]:
-    name, equals, value = argument.partition("=")
-    return [name, value] if equals and (name == "--person" or name in PERSON_OPTIONS) else [argument]
-
-
-def _value(name: str, rest: list[str]) -> str:
-    if not rest:
-        raise BadInput(f"{name} needs a value")
-    return rest.pop(0)
-
-
-def person_of(text: str) -> Any:
-    """Return the PersonOption a folded `--person` stands for. Raises BadInput."""
-    import math
-
-    from cell.options import PersonOption
-
-    given = json.loads(text)
-    values: dict[str, Any] = {"clip": given["clip"], "loop": bool(given.get("loop", False))}
-    try:
-        if "at" in given:
-            x, y, yaw = (float(part) for part in given["at"].split(","))
-            values["at"] = (x, y, yaw)
-        if "start" in given:
-            values["start"] = float(given["start"])
-    except ValueError:
-        raise BadInput(
-            f"--person {given['clip']}: --person-at is x,y,yaw in m, m, degrees; --person-start is s"
-        ) from None
-    numbers = [*values.get("at", ()), values.get("start", 0.0)]
-    if not all(math.isfinite(v) and abs(v) <= 1e4 for v in numbers) or values.get("start", 0.0) < 0.0:
-        raise BadInput(f"--person {given['clip']}: numbers must be finite and of sensible size, the start not negative")
-    return PersonOption(**values)
-
-
-def settings_of(texts: Sequence[str]) -> dict[str, str]:
-    """Return `NAME=VALUE` texts as a dictionary. Raises BadInput."""
-    result: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise BadInput(f"--set {text}: write it as name=value")
-        if name.strip() in result:
-            raise BadInput(f"--set {name.strip()} is given twice")
-        result[name.strip()] = value
-    return result
-
-
 # ---------------------------------------------------------------- entry
 
 
+app.add_typer(arms_command.app, name="robots")
 app.add_typer(perceive_command.app, name="perceive")
 app.add_typer(calibrate_command.app, name="calibrate")
 app.add_typer(camera_command.app, name="camera")

@@ -17,12 +17,13 @@ from typing import NamedTuple
 
 from cell.bus.inprocess import Hub
 from cell.bus.messages import Heartbeat
-from cell.bus.ports import BusError, Node, Ports
+from cell.bus.ports import BusError, Node, Ports, Publisher
 from cell.bus.zeromq import ZmqPorts
 from cell.clock import Clock, RealClock, SimulatedClock
 from cell.heartbeat import in_real_time
 from cell.heartbeat import topic as heartbeat_topic
 from cell.hosted import HostedNode
+from cell.loading import Loader
 from cell.lockstep import TICK, Lockstep, Paced
 from cell.nodes import build
 from cell.observer import Observer
@@ -114,15 +115,7 @@ def _run_lockstep(options: RunOptions, show: Show | None, session: Session | Non
     session = session or new_session(options, run_directory(options.runs), attended=True)
     machine = RealClock(options.slow_motion)
     clock, hub = SimulatedClock(machine.now() if options.paced else 0.0), Hub()
-    nodes = []
-    # First of all, so that they begin while the others are built here.
-    hosted = {name: _hosted(name, session, hub) for name in HOSTED if name in session.node_names}
-    for name in session.node_names:
-        ports = hub.ports(name)
-        node: Node = hosted[name] if name in hosted else build(name, session, ports, clock)
-        nodes.append((node, ports.publisher(heartbeat_topic(name), Heartbeat)))
-    for guest in hosted.values():
-        guest.open()
+    nodes = stepped_nodes(session, hub, clock)
     if options.paced:
         for node, _ in nodes:
             if not isinstance(node, HostedNode):
@@ -151,6 +144,25 @@ def _run_lockstep(options: RunOptions, show: Show | None, session: Session | Non
         loop.close()
     outcome = operator.outcome or "time limit"
     return RunResult(session, observer, operator, referee, now, time.perf_counter() - begun, outcome)
+
+
+def stepped_nodes(
+    session: Session, hub: Hub, clock: SimulatedClock, helper: Loader | None = None
+) -> list[tuple[Node, Publisher[Heartbeat]]]:
+    """Build all nodes of a lock-step session in the order in which they step, each with where its heartbeats go.
+
+    `helper`: analyses recipes that people load. Raises SessionError, FileErrors, BusError.
+    """
+    nodes: list[tuple[Node, Publisher[Heartbeat]]] = []
+    # First of all, so that they begin while the others are built here.
+    hosted = {name: _hosted(name, session, hub) for name in HOSTED if name in session.node_names}
+    for name in session.node_names:
+        ports = hub.ports(name)
+        node: Node = hosted[name] if name in hosted else build(name, session, ports, clock, helper=helper)
+        nodes.append((node, ports.publisher(heartbeat_topic(name), Heartbeat)))
+    for guest in hosted.values():
+        guest.open()
+    return nodes
 
 
 def _hosted(name: str, session: Session, hub: Hub) -> HostedNode:

@@ -48,6 +48,10 @@ def _not_startable(unit: Unit) -> str:
         return "the cell is in manual mode"
     if unit.seen.status is None:
         return "no safety supervisor has reported yet"
+    seen = unit.seen.observation
+    if seen is not None and not seen.confirmed_clear:
+        # The monitor would refuse every motion: better said before the start than by a latched stop after it.
+        return "nobody has confirmed since the cell came up that it is clear: look that nobody is in it, then say so"
     return ""
 
 

@@ -299,6 +299,8 @@ class DriverInfo(msgspec.Struct, frozen=True):
     """Nothing real moves: manual work may do without a mode switch. A real arm without `manual_devices` allows none."""
     notices: tuple[str, ...] = ()
     """What people should know about how this driver is set up; told once when the drives are ready."""
+    slow_motion: float = 1.0
+    """The clock of this driver's states is so many times slower than the machine's (`cell.clock.RealClock`)."""
 
 
 class DriverState(msgspec.Struct, frozen=True):

@@ -31,13 +31,13 @@ class FrankaBench:
 
     def __init__(self, hub: Hub, options: dict[str, Any]) -> None:
         self.model = str(options.get("model", "fr3"))
-        self.slow_motion = float(options.get("slow_motion", SLOW_MOTION))
+        slow_motion = float(options.get("slow_motion", SLOW_MOTION))
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, NICE)
-        self.server = FrankaServer(slow_motion=self.slow_motion)
+        self.server = FrankaServer(slow_motion=slow_motion)
         self._options = {"address": self.server.address, "realtime": "ignore", "watchdog": 0.3, **options}
-        self._options["slow_motion"] = self.slow_motion
+        self._options["slow_motion"] = slow_motion
         self._options.pop("model", None)
 
     def driver(self, ports: Ports) -> FrankaDriver:

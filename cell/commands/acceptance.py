@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from getpass import getpass
 from pathlib import Path
 
-from cell.cli import BAD_INPUT, FAILED, OK
+from cell.exits import BAD_INPUT, FAILED, OK
 from safety import acceptance
 from safety.acceptance import AcceptanceError
 from safety.config import fingerprint, load_safety

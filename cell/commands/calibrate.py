@@ -143,7 +143,7 @@ def background(
 
 
 def _guarded(name: str, action: Callable[[], int]) -> None:
-    from cell.cli import BAD_INPUT
+    from cell.exits import BAD_INPUT
     from cell.yamlfile import FileErrors
     from perception.calibration.board import CalibrationError
 

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cell.cli import FAILED, OK
 from cell.commands.calibration_text import print_background, print_extrinsics, print_intrinsics
 from cell.config import LoadedCell, load_cell
+from cell.exits import FAILED, OK
 from cell.nodes import camera_infos, camera_options
 from cell.session import entry_point
 from perception.calibration.board import Board, CalibrationError, Corners, find_corners, parse_board

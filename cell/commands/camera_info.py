@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from cell.cli import BAD_INPUT, FAILED, OK
 from cell.config import LoadedCell, installed, load_cell
+from cell.exits import BAD_INPUT, FAILED, OK
 from cell.yamlfile import FileErrors
 from perception.cameras.files import Recording, RecordingError, Summary, open_recording
 from perception.contract import CameraError, CameraInfo, Frame

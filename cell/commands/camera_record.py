@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cell.bus.inprocess import Hub
-from cell.cli import BAD_INPUT, FAILED, OK
 from cell.clock import RealClock, SimulatedClock
 from cell.config import LoadedCell, load_cell
+from cell.exits import BAD_INPUT, FAILED, OK
 from cell.lockstep import TICK
 from cell.nodes import build, camera_options
 from cell.options import RunOptions

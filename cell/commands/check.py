@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from cell.cli import BAD_INPUT, OK
 from cell.commands.files import read_both
+from cell.exits import BAD_INPUT, OK
 from cell.yamlfile import FileError, FileErrors
 from recipes.analysis import Analysis, check
 from recipes.formula import parse_settings

@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cell.cli import FAILED, OK, BadInput
 from cell.commands.files import find_recipe
 from cell.compare.clairvoyant import least_lost, read_batch, read_people, read_work
 from cell.compare.report import Comparison, draw, markdown, plain, table_of
 from cell.compare.runs import Job, Result, contact_file, jobs_of, run_all, run_job, working_reach
 from cell.compare.traces import recorded, scripted
 from cell.config import load_cell
+from cell.exits import FAILED, OK, BadInput
 from cell.launch import run_directory
 from cell.options import RunOptions
 from safety.methods import Method

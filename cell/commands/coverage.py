@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cell.cli import BAD_INPUT, OK
 from cell.commands.files import read_both
 from cell.config import LoadedCell
+from cell.exits import BAD_INPUT, OK
 from cell.nodes import camera_infos
 from cell.yamlfile import FileErrors
 from perception.contract import CameraInfo

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cell.cli import BAD_INPUT, FAILED, OK
 from cell.config import LoadedCell, load_cell
+from cell.exits import BAD_INPUT, FAILED, OK
 from cell.nodes import camera_options
 from cell.session import entry_point
 from cell.yamlfile import FileErrors

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from cell.cli import FAILED, OK
+from cell.exits import FAILED, OK
 
 NEEDED = {
     "numpy": "numpy",

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cell.cli import FAILED, OK, BadInput
 from cell.commands.files import find_recipe
 from cell.config import load_cell
+from cell.exits import FAILED, OK, BadInput
 from cell.faults.bench import Bench
 from cell.faults.catalogue import Fault, load_catalogue
 from cell.faults.verdict import Verdict

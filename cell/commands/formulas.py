@@ -273,7 +273,7 @@ def read_input(name: str) -> str:
 
 def run_formula(kind: str, source: str, as_json: bool) -> int:
     """Read, calculate, print; return the exit code. Faults go to standard error, one a line."""
-    from cell.cli import BAD_INPUT, OK
+    from cell.exits import BAD_INPUT, OK
 
     try:
         data = parse(read_input(source))

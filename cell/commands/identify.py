@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cell.cli import FAILED, OK, BadInput
 from cell.commands.stoptest import Site, empty_table, filled, kept_rows, measure_stops, write_table
 from cell.config import LoadedCell, load_cell
+from cell.exits import FAILED, OK, BadInput
 from cell.heartbeat import real_time_scheduling
 from cell.identify.cellfile import NotWritten, with_identified
 from cell.identify.estimate import EstimateError

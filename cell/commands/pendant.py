@@ -28,7 +28,7 @@ def add(name: NameArgument, role: RoleOption, data: DataOption = DATA) -> None:
 
     Example: cell pendant users add "Anna Berg" --role safety_engineer
     """
-    from cell.cli import BadInput
+    from cell.exits import BadInput
     from cell.pendant.accounts import ROLES, Accounts
 
     if role not in ROLES:

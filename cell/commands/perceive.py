@@ -77,7 +77,7 @@ def perceive(
       cell perceive --depth now.npy --background empty.npy --fx 430 --cx 424 --cy 240 --json
       cell perceive --recording visit.mcap --camera front --every 15 --png pictures
     """
-    from cell.cli import BAD_INPUT, OK
+    from cell.exits import BAD_INPUT, OK
 
     if context.invoked_subcommand is not None:
         return

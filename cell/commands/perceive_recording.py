@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cell.cli import BAD_INPUT, OK
 from cell.commands.perceive import figures, person_boxes
+from cell.exits import BAD_INPUT, OK
 from perception.cameras.files import Recording, RecordingError, find_camera, open_recording
 from perception.contract import CameraError, CameraInfo, Frame
 from perception.depthfile import DepthFileError, read_depth

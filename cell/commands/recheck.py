@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from cell.cli import BAD_INPUT, FAILED, OK
+from cell.exits import BAD_INPUT, FAILED, OK
 from cell.recorder import PackedObservation, RecordError, read_about, read_flight
 from robots.config import RobotConfig
 from robots.contract import AcceptedMotion, RobotState, SpeedLease

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from cell.cli import FAILED, OK
 from cell.contract import CellStatus
+from cell.exits import FAILED, OK
 from cell.ledger import LedgerError, read_ledger
 from cell.recorder import read_flight
 from cell.report import Moment, draw_timeline

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import resources
 
-from cell.cli import OK
 from cell.config import installed
+from cell.exits import OK
 
 
 def list_robots() -> int:

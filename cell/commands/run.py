@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cell.cli import BAD_INPUT, FAILED, OK
 from cell.commands.files import read_both
+from cell.exits import BAD_INPUT, FAILED, OK
 from cell.launch import Progress, RunResult, run_live, run_lockstep, up
 from cell.observer import TICK, USED
 from cell.options import RunOptions
@@ -62,7 +62,12 @@ def bring_up(options: RunOptions) -> int:
     """`cell up`; return the exit code."""
     if options.recipe is not None:
         options = checked(options)
-    up(options)
+    if options.mode == "lockstep":
+        from cell.together import up_together
+
+        up_together(options)
+    else:
+        up(options)
     return OK
 
 

@@ -26,8 +26,8 @@ JsonOption = Annotated[
 
 
 def _formula(kind: str, file: str | None, json_file: str | None) -> None:
-    from cell.cli import BadInput
     from cell.commands.formulas import run_formula
+    from cell.exits import BadInput
 
     source = json_file if json_file is not None else file
     if source is None or (file is not None and json_file is not None):

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cell.cli import BAD_INPUT, FAILED, OK
 from cell.commands.detection import bench_cameras
 from cell.config import LoadedCell, load_cell
+from cell.exits import BAD_INPUT, FAILED, OK
 from cell.session import entry_point
 from cell.yamlfile import FileErrors
 from perception.contract import CameraError, CameraInfo, Frame

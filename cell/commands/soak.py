@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cell.bus.ports import BusError, Ports
-from cell.cli import BAD_INPUT, FAILED, OK
 from cell.commands.detection import NATIVE
 from cell.config import beside
+from cell.exits import BAD_INPUT, FAILED, OK
 from cell.launch import Progress, RunResult, run_directory, run_lockstep
 from cell.nodes import camera_infos, camera_options, model_of
 from cell.options import RunOptions

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cell.cli import FAILED, OK, BadInput
 from cell.config import LoadedCell, load_cell
+from cell.exits import FAILED, OK, BadInput
 from cell.heartbeat import real_time_scheduling
 from cell.process import PRIORITY
 from cell.session import ARM

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cell.cli import OK, BadInput
+from cell.exits import OK, BadInput
 
 SIMULATION = "sim.ur_sim"
 """Reached by its name: nothing of the runtime depends on the simulation."""

@@ -220,6 +220,7 @@ class Feed:
             tracks = [{"id": t.id, "position": t.position, "velocity": t.velocity} for t in observation.tracks]
             self.put("tracks", tracks)
             fields = ("name", "ok", "reason", "valid_fraction", "dropped")
+            self.put("confirmed_clear", observation.confirmed_clear)
             self.put("cameras", [{f: getattr(c, f) for f in fields} for c in observation.cameras])
         skeletons = self._newest("skeletons", self._skeletons)
         if skeletons is not None:

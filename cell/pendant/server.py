@@ -19,6 +19,7 @@ from cell.loading import Loader, ProcessLoader
 from cell.pendant.accounts import Accounts
 from cell.pendant.app import create_app
 from cell.pendant.feed import Feed
+from cell.pendant.guard import App
 from cell.pendant.link import Link
 from cell.pendant.pendant import Pendant
 from cell.pendant.place import HOST
@@ -47,6 +48,24 @@ def assemble(session: Session, ports: Ports, clock: Clock, loader: Loader, data:
     )
 
 
+def serving(app: App, port: int = 0) -> uvicorn.Config:
+    """How the application is served on this machine."""
+    return uvicorn.Config(
+        app,
+        host=HOST,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws_max_size=1 << 20,
+        ws_per_message_deflate=False,
+        ws_ping_interval=5.0,
+        ws_ping_timeout=10.0,
+        timeout_graceful_shutdown=1,
+    )
+
+
 def serve(session: Session) -> int:
     """Serve until SIGTERM; return the process's exit code."""
     file = session.file.pendant
@@ -61,21 +80,7 @@ def serve(session: Session) -> int:
         pendant = assemble(session, ports, clock, loader, Path(file.data), Path(file.runs))
         pendant.every_step.append(_Beat(ports).step)
         pendant.every_step.append(lambda _: ports.refresh())
-        config = uvicorn.Config(
-            create_app(pendant),
-            host=HOST,
-            port=file.port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws_max_size=1 << 20,
-            ws_per_message_deflate=False,
-            ws_ping_interval=5.0,
-            ws_ping_timeout=10.0,
-            timeout_graceful_shutdown=1,
-        )
-        asyncio.run(_serve(uvicorn.Server(config)))
+        asyncio.run(_serve(uvicorn.Server(serving(create_app(pendant), file.port))))
     finally:
         loader.close()
         ports.close()

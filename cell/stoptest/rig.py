@@ -142,7 +142,8 @@ class Rig:
     def __init__(self, arm: Arm) -> None:
         self.model = arm.model
         self.driver = arm.driver
-        self._clock: Clock = SimulatedClock() if arm.simulated_time else RealClock()
+        self._slower = arm.driver.info.slow_motion
+        self._clock: Clock = SimulatedClock() if arm.simulated_time else RealClock(self._slower)
         self._nodes: list[Node] = [] if arm.world is None else [arm.world]
         self._key, self._print = secrets.token_bytes(32), "stop test"
         rules = LeaseRules((ISSUER,), self._print, self._key, validity=VALIDITY)
@@ -216,7 +217,7 @@ class Rig:
         if isinstance(self._clock, SimulatedClock):
             self._clock.advance_to(t)
         else:
-            time.sleep(max(0.0, t - self._clock.now()))
+            time.sleep(max(0.0, t - self._clock.now()) * self._slower)
         self.now = self._clock.now()
         self.client.poll(self.now)
         self._permit()

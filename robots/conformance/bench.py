@@ -37,10 +37,10 @@ class Bench:
         self.model = RobotModel.load(around.model)
         own: Mapping[str, Any] = getattr(around, "config", {})
         self.config = RobotConfig(**{"driver": driver, "model": around.model, **own, **config})
-        self._slower = float(getattr(around, "slow_motion", 1.0))
-        self._clock: Clock = RealClock(self._slower) if around.real_time else SimulatedClock()
         ports = hub.ports("arm")
         self.driver = around.driver(ports)
+        self._slower = self.driver.info.slow_motion
+        self._clock: Clock = RealClock(self._slower) if around.real_time else SimulatedClock()
         rules = LeaseRules(tuple(self.config.leases.issuers), PRINT, KEY, validity=VALIDITY)
         self.node = RobotNode(ports, self.config, self.model, self.driver, rules)
         self.issuer = Issuer(hub)

@@ -22,8 +22,7 @@ class Surroundings(Protocol):
     """The arm keeps its own time; otherwise it moves only in `step`."""
     # A further attribute `config` may hold fields of the cell file's robot block that these surroundings need, and a
     # further method `devices(switch: Literal["automatic", "manual"], enabling: bool) -> None` turn the vendor's mode
-    # switch and hold or release its enabling device. An attribute `slow_motion` says that the arm, and with it the clock
-    # of the suite, is so many times slower than the machine's.
+    # switch and hold or release its enabling device.
 
     def driver(self, ports: Ports) -> Driver:
         """Return a new driver. Raises DriverError for options that are wrong."""

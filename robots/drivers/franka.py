@@ -119,6 +119,7 @@ class FrankaDriver:
             "franka", dof, DT, o.drive_delay, o.watchdog, o.gripper,
             vendor_safety=("safeguard", "reflex"), brakes=True,
             notices=(*((IGNORED,) if o.realtime == "ignore" else ()), *((SLOW,) if o.slow_motion > 1.0 else ())),
+            slow_motion=o.slow_motion,
         )  # fmt: skip
         self._arm = _Process("robots.drivers.franka_worker")
         self._hand = _Process("robots.drivers.franka_fingers")

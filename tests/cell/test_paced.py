@@ -54,6 +54,29 @@ def test_ticks_keep_the_machines_time_and_a_late_one_is_not_made_up_for() -> Non
     assert max(steps[steps.index(late[0]) + 1 :]) < 2 * TICK
 
 
+def test_in_slow_motion_a_tick_lasts_as_many_times_longer() -> None:
+    waited: list[float] = []
+    machine, clock, node = Machine(100.0, 0, 0.0), SimulatedClock(100.0), Node()
+    beats = Hub().ports("node").publisher("heartbeat.node", Heartbeat)
+    loop = Paced([(node, beats)], clock, machine, 5.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cell.lockstep.time.sleep", waited.append)
+        loop.step()
+    assert waited[0] == pytest.approx(5.0 * 0.7 * TICK)
+
+
+@pytest.mark.parametrize("slower", [0.5, 0.0, -1.0, float("nan"), float("inf")])
+def test_a_clock_is_never_faster_than_the_machines(slower: float) -> None:
+    with pytest.raises(ValueError, match="slower"):
+        RealClock(slower)
+
+
+def test_a_slower_clock_is_one_for_all_processes() -> None:
+    before = RealClock().now()
+    slow = RealClock(4.0).now()
+    assert before / 4.0 <= slow <= RealClock().now() / 4.0
+
+
 def test_real_time_scheduling_ends_with_its_block() -> None:
     before = os.sched_getscheduler(0)
     with in_real_time(5):

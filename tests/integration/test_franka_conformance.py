@@ -1,4 +1,4 @@
-"""The conformance suite for the Franka driver, in real time, against the third-party simulator."""
+"""The conformance suite for the Franka driver, in slow motion, against the third-party simulator."""
 
 from __future__ import annotations
 

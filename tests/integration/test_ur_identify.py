@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from cell.cli import OK
 from cell.commands.identify import Asked, run_identify
+from cell.exits import OK
 
 
 @pytest.mark.live

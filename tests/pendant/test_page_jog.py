@@ -123,6 +123,23 @@ def test_leaving_the_button_with_the_pointer_stops(page: Page) -> None:
     expect(page.get_by_test_id("jog-state")).to_contain_text("Press again")
 
 
+@pytest.mark.parametrize("waited", [600, 1e9, "NaN"])
+def test_a_press_that_waited_for_a_page_that_hung_counts_for_nothing(page: Page, waited: object) -> None:
+    sent_then = page.evaluate(
+        """([name, waited]) => {
+          const b = document.querySelector(`button[aria-label='${name}']`);
+          const late = event => Object.defineProperty(event, 'timeStamp', {value: performance.now() - Number(waited)});
+          b.dispatchEvent(late(new PointerEvent('pointerdown', {pointerId: 1, button: 0, bubbles: true})));
+          b.dispatchEvent(late(new KeyboardEvent('keydown', {key: ' ', bubbles: true})));
+          return window.sent.length;
+        }""",
+        [PLUS, waited],
+    )
+    page.wait_for_timeout(150)
+    assert sent_then == 0 and sent(page) == []
+    expect(page.get_by_text("press again").first).to_be_visible()
+
+
 def test_old_data_stops(page: Page, server: FakeServer) -> None:
     hold(page)
     server.cell.silent = True

@@ -182,8 +182,8 @@ def test_the_chart_goes_back_through_the_run(browser: Browser, server: FakeServe
         def said(i: int) -> str:
             """What is to be read at a sample."""
             near = f"separation {series['separation'][i]:.2f} m · required {series['required'][i]:.2f} m"
-            when = f"{series['t'][i] - series['t'][0]:.1f} s after the start"
-            return f"{when} · {near} · speed {round(100 * series['rate'][i])} %"
+            after, rate = series["t"][i] - series["t"][0], round(100 * series["rate"][i])
+            return f"{after:.1f} s after the start · {near} · speed {rate} %"
 
         expect(read).to_have_text(f"{said(last)} · Execute")
         back, on = page.get_by_role("button", name="10 s back"), page.get_by_role("button", name="10 s on")

@@ -207,7 +207,7 @@ def test_a_lost_command_is_gone_on_from_where_the_controller_went(seed: int, los
 
 @given(st.integers(1, 9), st.integers(0, 9), st.floats(-5e-6, 5e-6))
 def test_all_cycles_count_whatever_the_report_has_got_to(lost: int, reported: int, off: float) -> None:
-    """A report that is a cycle old, or of a simulator that took a late command, somewhat beside ours, for one in time."""
+    """A report that is a cycle old, or of a simulator that took a late command, beside ours, for one in time."""
     shaper = Shaper(HOME)
     for _ in range(200):
         shaper.follow(([q + 0.5 for q in HOME], [0.0] * 7, [0.0] * 7))
@@ -337,6 +337,15 @@ def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
 def test_an_arm_with_six_joints_is_refused() -> None:
     with pytest.raises(DriverError):
         FrankaDriver({}, 6)
+
+
+def test_slow_motion_is_told_about_and_part_of_the_promise() -> None:
+    driver = FrankaDriver({"slow_motion": 4.0}, 7)
+    assert driver.info.slow_motion == 4.0 and any("simulated arms" in notice for notice in driver.info.notices)
+    assert FrankaDriver({}, 7).info.slow_motion == 1.0 and not FrankaDriver({}, 7).info.notices
+    for wrong in (0.5, 21.0, float("nan")):
+        with pytest.raises(DriverError, match="slow_motion"):
+            FrankaDriver({"slow_motion": wrong}, 7)
 
 
 def test_a_machine_without_real_time_is_told_about() -> None:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cell.bus.inprocess import Hub
-from cell.cli import BAD_INPUT, FAILED, OK
 from cell.commands.recheck import recheck_flight, recheck_run
+from cell.exits import BAD_INPUT, FAILED, OK
 from cell.recorder import PackedObservation, RecorderNode, RecordError, read_about, read_flight
 from perception.contract import TOPIC_OBSERVATION, Observation
 from robots.config import RobotConfig

@@ -78,7 +78,7 @@ export function draw(
   const rateHeight = Math.max(40, (height - TOP - GAP - BOTTOM) * 0.3);
   const distanceHeight = height - TOP - GAP - BOTTOM - rateHeight;
   const x = (t: number) => LEFT + ((t - from) / (to - from)) * (width - LEFT - RIGHT);
-  const distance = (m: number) => TOP + distanceHeight * (1 - Math.min(m, TOP_DISTANCE) / TOP_DISTANCE);
+  const distance = (m: number) => TOP + distanceHeight * (1 - Math.max(0, Math.min(m, TOP_DISTANCE)) / TOP_DISTANCE);
   const rateTop = TOP + distanceHeight + GAP;
   const rate = (r: number) => rateTop + rateHeight * (1 - Math.max(0, Math.min(1, r)));
   const hole = Math.max(0.5, ((to - from) / 600) * 4);

@@ -218,6 +218,8 @@ export interface Frame {
   motion?: MotionPath;
   hull?: Hull;
   control?: Control;
+  /** Somebody has said since the cell came up that nobody is in it. */
+  confirmed_clear?: boolean;
 }
 
 export type ParameterType = "number" | "integer" | "text" | "boolean" | "choice" | "list";
