@@ -38,7 +38,7 @@ export class Stage {
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
-    onLost: () => void,
+    private readonly onLost: () => void,
   ) {
     this.renderer = new WebGLRenderer({ canvas, antialias: true, powerPreference: "low-power" });
     canvas.addEventListener("webglcontextlost", onLost, { once: true });
@@ -148,5 +148,8 @@ export class Stage {
     this.resizer.disconnect();
     this.controls.dispose();
     this.renderer.dispose();
+    // A browser keeps few drawing contexts and takes them from the oldest page: give this one back at once.
+    this.canvas.removeEventListener("webglcontextlost", this.onLost);
+    this.renderer.forceContextLoss();
   }
 }
