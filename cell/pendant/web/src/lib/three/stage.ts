@@ -20,7 +20,7 @@ const FRAME_MS = 1000 / 15;
 /** A ray that meets the floor beyond this goes nearly level: a pixel would be metres. */
 const FARTHEST_M = 15;
 /** From 3 m away, what lies so far round the middle is well in the picture. */
-const REACH_M = 1.4;
+const REACH_M = 1.25;
 
 /** Renderer, camera and light; z is up. Draws only when something changed. Throws where there is no WebGL. */
 export class Stage {
