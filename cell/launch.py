@@ -267,10 +267,10 @@ def start_nodes(session: Session, processes: Processes, ports: ZmqPorts, clock: 
         for name in group:
             processes.start(name)
         # What only labels keeps nobody waiting; that it is missing is an alarm.
-        _await_nodes([name for name in group if name != SKELETONS], processes, ports, clock)
+        await_nodes([name for name in group if name != SKELETONS], processes, ports, clock)
 
 
-def _await_nodes(names: list[str], processes: Processes, ports: ZmqPorts, clock: Clock) -> None:
+def await_nodes(names: list[str], processes: Processes, ports: ZmqPorts, clock: Clock) -> None:
     """Wait for a heartbeat of every node. Raises SessionError naming the node that gave none and its log."""
     beats = {name: ports.subscriber(heartbeat_topic(name), Heartbeat) for name in names}
     waiting = set(beats)
@@ -336,7 +336,7 @@ def up(options: RunOptions, announce: Callable[[str], None] = print) -> None:
                     announce(f"First start: log in as admin with the password {password} (shown only now; change it).")
                 processes.start(PENDANT)
                 keeper = PendantKeeper(processes, ports)
-                _await_nodes([PENDANT], processes, ports, RealClock())
+                await_nodes([PENDANT], processes, ports, RealClock())
                 announce(f"Pendant: http://127.0.0.1:{pendant.port}")
             told: set[str] = set()
             while True:

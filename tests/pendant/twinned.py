@@ -17,7 +17,7 @@ from cell.session import new_session
 from cell.together import Together
 
 T = TypeVar("T")
-SLOW_MOTION = 0.05
+SLOW_MOTION = 0.03
 """Cell seconds a second while somebody looks at a moment."""
 
 
