@@ -1,6 +1,6 @@
 """Pace of the makers' clients with the whole cell live: commands a second over a minute, and how late the node was.
 
-    python -m tests.benchmarks.bench_rates --driver franka|ur [--seconds 60]
+    python -m tests.benchmarks.bench_rates --driver franka|ur [--seconds 60] [--ordinary]
 
 The arm is a maker's simulator or an emulator on this machine, beside all nodes of the cell: a share of what is measured
 is theirs. Asked: franka 750 Hz, ur 400 Hz, sustained for 60 s.
@@ -9,8 +9,10 @@ is theirs. Asked: franka 750 Hz, ur 400 Hz, sustained for 60 s.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
 import re
+import statistics
 import tempfile
 import time
 from contextlib import closing
@@ -19,8 +21,11 @@ from typing import Any
 
 import pytest
 
+from cell.bus.messages import Heartbeat
+from cell.bus.ports import Subscriber
 from cell.bus.zeromq import ZmqPorts
 from cell.clock import RealClock
+from cell.heartbeat import topic as heartbeat_topic
 from cell.launch import Processes, run_directory, start_nodes
 from cell.ledger import read_ledger
 from cell.operator import Operator
@@ -64,19 +69,42 @@ def measure(driver: str, seconds: float) -> dict[str, float | str]:
         with Processes(session) as processes:
             with closing(ZmqPorts(OPERATOR, session.addresses)) as ports:
                 start_nodes(session, processes, ports, RealClock())
-                attend(Operator(ports, "bench", True), SETTLE + seconds + 11.0)
+                beats = ports.subscriber(heartbeat_topic("arm"), Heartbeat)
+                late = attend(Operator(ports, "bench", True), beats, SETTLE + seconds + 11.0)
         rows = [r.event for r in read_ledger(session.directory / "events.sqlite") if r.event.kind == "robot.drives"]
         log = processes.log("arm").read_text()
-    return {"driver": driver, **paces([(row.t, row.data) for row in rows], seconds), **kept(log)}
+    return {"driver": driver, **paces([(row.t, row.data) for row in rows], seconds), **kept(log), **lateness(late)}
 
 
-def attend(operator: Operator, seconds: float) -> None:
-    """A person clears what was latched while the nodes started; nothing is run."""
-    clock = RealClock()
-    end = clock.now() + seconds
-    while clock.now() < end:
-        operator.step(clock.now())
+def attend(operator: Operator, beats: Subscriber[Heartbeat], seconds: float) -> list[float]:
+    """A person clears what was latched while the nodes started; nothing is run. Returns the latest step of the robot
+    node in each beat of 0.1 s after SETTLE, s."""
+    clock, late = RealClock(), []
+    begun = clock.now()
+    while (now := clock.now()) < begun + seconds:
+        operator.step(now)
+        beat = beats.take()
+        if beat is not None and now > begun + SETTLE:
+            late.append(beat.body.lateness)
         time.sleep(0.05)
+    return late
+
+
+def lateness(late: list[float]) -> dict[str, float]:
+    """Of the latest steps of all beats, ms."""
+    found = sorted(1e3 * value for value in late)
+    return {
+        "node_late_p50_ms": round(statistics.median(found), 2),
+        "node_late_p99_ms": round(found[int(0.99 * (len(found) - 1))], 2),
+    }
+
+
+def without_real_time() -> None:
+    """From now on no process that is started here may ask for real-time scheduling. Raises OSError."""
+    PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the capability cannot be given up")
 
 
 def paces(accounts: list[tuple[float, dict[str, float]]], seconds: float) -> dict[str, float]:
@@ -126,7 +154,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--driver", choices=sorted(ASKED), required=True)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--ordinary", action="store_true", help="without real-time scheduling (as root on Linux)")
     args = parser.parse_args()
+    if args.ordinary:
+        without_real_time()
     for key, value in measure(args.driver, args.seconds).items():
         print(f"{key:>26}  {value}")
 

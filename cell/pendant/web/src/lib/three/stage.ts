@@ -19,6 +19,8 @@ import { FOV } from "./things";
 const FRAME_MS = 1000 / 15;
 /** A ray that meets the floor beyond this goes nearly level: a pixel would be metres. */
 const FARTHEST_M = 15;
+/** From 3 m away, what lies so far round the middle is well in the picture. */
+const REACH_M = 1.25;
 
 /** Renderer, camera and light; z is up. Draws only when something changed. Throws where there is no WebGL. */
 export class Stage {
@@ -38,7 +40,7 @@ export class Stage {
 
   constructor(
     private readonly canvas: HTMLCanvasElement,
-    onLost: () => void,
+    private readonly onLost: () => void,
   ) {
     this.renderer = new WebGLRenderer({ canvas, antialias: true, powerPreference: "low-power" });
     canvas.addEventListener("webglcontextlost", onLost, { once: true });
@@ -105,8 +107,8 @@ export class Stage {
   fit(low: number[], high: number[]): void {
     const [a, b] = [new Vector3(...(low as [number, number, number])), new Vector3(...(high as [number, number, number]))];
     this.controls.target.copy(a.clone().lerp(b, 0.5));
-    // The fixed places are about 3 m away, from where 1.15 m round the middle are in the picture.
-    this.away = Math.min(4, Math.max(1, a.distanceTo(b) / 2 / 1.15));
+    // The fixed places are about 3 m away.
+    this.away = Math.min(4, Math.max(1, a.distanceTo(b) / 2 / REACH_M));
     this.controls.maxDistance = 4 * this.away + 4;
     this.look("free");
   }
@@ -148,5 +150,8 @@ export class Stage {
     this.resizer.disconnect();
     this.controls.dispose();
     this.renderer.dispose();
+    // A browser keeps few drawing contexts and takes them from the oldest page: give this one back at once.
+    this.canvas.removeEventListener("webglcontextlost", this.onLost);
+    this.renderer.forceContextLoss();
   }
 }
