@@ -10,7 +10,7 @@ import pytest
 
 from cell.commands.compare import clairvoyant
 from cell.compare.clairvoyant import STEP, People, Work, gap, least_lost
-from cell.compare.report import SAME, Comparison, draw, markdown, plain, table_of
+from cell.compare.report import Comparison, draw, markdown, plain, table_of
 from cell.compare.runs import Result, in_processes, jobs_of, on_its_own, run_job, working_reach
 from cell.compare.traces import recorded, scripted
 from cell.config import load_cell
@@ -208,14 +208,12 @@ def test_one_visit_under_each_method(tmp_path: Path) -> None:
     way = visit.scenario["people"][0]["behaviour"]
     way[0]["for"], way[2]["for"] = 1.0, 4.0
     options = RunOptions(recipe=one_part(tmp_path), quiet=True)
-    jobs = jobs_of([visit], ["static_zone", "constant_speed", "exact", "reach"], options, tmp_path, 0.7)
+    jobs = jobs_of([visit], ["static_zone", "constant_speed", "exact"], options, tmp_path, 0.7)
     results = [run_job(job) for job in jobs]
     c = Comparison(6.1, results)
     zone, constant, exact = (c.total_lost(m) for m in ("static_zone", "constant_speed", "exact"))
-    reach = c.total_lost("reach")
     assert zone > 4.0
     assert exact < constant <= zone
-    assert reach <= exact + SAME
     assert c.problems() == []
     # the longest run stands for the one with nobody there: its own people are too far away to cost a clairvoyant time
     least = clairvoyant(results[-1], results)

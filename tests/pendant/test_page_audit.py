@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlparse
@@ -156,13 +155,7 @@ def walked(browser: Browser, server: FakeServer) -> Walk:
     return walk
 
 
-@pytest.fixture(scope="module")
-def walk() -> Iterator[Walk]:
-    with FakeServer() as server, started() as browser:
-        yield walked(browser, server)
-
-
-def test_nothing_is_asked_of_another_host(walk: Walk) -> None:
+def nothing_is_asked_of_another_host(walk: Walk) -> None:
     hosts = {urlparse(url).hostname for url in walk.asked}
     assert hosts == {"127.0.0.1"}
     assert len({urlparse(url).netloc for url in walk.asked}) == 1
@@ -170,21 +163,21 @@ def test_nothing_is_asked_of_another_host(walk: Walk) -> None:
     assert sum("/assets/" in url for url in walk.asked) > 5, "the pages' scripts were seen"
 
 
-def test_no_page_complains(walk: Walk) -> None:
+def no_page_complains(walk: Walk) -> None:
     assert walk.said == []
 
 
-def test_every_control_has_a_name(walk: Walk) -> None:
+def every_control_has_a_name(walk: Walk) -> None:
     assert len(walk.nameless) == len(PAGES)
     assert {page: found for page, found in walk.nameless.items() if found} == {}
 
 
-def test_targets_are_large(walk: Walk) -> None:
+def targets_are_large(walk: Walk) -> None:
     assert len(walk.small) == 2 * len(PAGES)
     assert {page: found for page, found in walk.small.items() if found} == {}
 
 
-def test_stop_never_leaves(walk: Walk) -> None:
+def stop_never_leaves(walk: Walk) -> None:
     assert len(walk.stop) == 2 * len(PAGES)
     for page, stop in walk.stop.items():
         assert stop["width"] >= STOP and stop["height"] >= STOP, page
@@ -193,12 +186,12 @@ def test_stop_never_leaves(walk: Walk) -> None:
         assert "not an emergency stop" in stop["says"], page
 
 
-def test_colours_can_be_told_apart(walk: Walk) -> None:
+def colours_can_be_told_apart(walk: Walk) -> None:
     assert len(walk.contrast) == 2 * len(PAGES)
     assert {page: found for page, found in walk.contrast.items() if found} == {}
 
 
-def test_language_and_title_follow_the_choice(walk: Walk) -> None:
+def language_and_title_follow_the_choice(walk: Walk) -> None:
     for (page, language), said in walk.languages.items():
         assert said == LANGUAGES[language], page
     for language in LANGUAGES:
@@ -209,8 +202,29 @@ def test_language_and_title_follow_the_choice(walk: Walk) -> None:
         assert len({walk.titles[page, language] for language in LANGUAGES}) == len(LANGUAGES), page
 
 
-def test_the_page_may_be_enlarged(walk: Walk) -> None:
+def the_page_may_be_enlarged(walk: Walk) -> None:
     said = dict(part.strip().split("=") for part in walk.viewport.split(","))
     assert said["width"] == "device-width"
     assert said.get("user-scalable", "yes") not in ("no", "0")
     assert float(said.get("maximum-scale", "5")) >= 5
+
+
+CHECKS = (
+    nothing_is_asked_of_another_host,
+    no_page_complains,
+    every_control_has_a_name,
+    targets_are_large,
+    stop_never_leaves,
+    colours_can_be_told_apart,
+    language_and_title_follow_the_choice,
+    the_page_may_be_enlarged,
+)
+
+
+def test_the_walk_finds_nothing(subtests: pytest.Subtests) -> None:
+    """One walk for all checks: it takes far longer than they do."""
+    with FakeServer() as server, started() as browser:
+        walk = walked(browser, server)
+    for check in CHECKS:
+        with subtests.test(check.__name__.replace("_", " ")):
+            check(walk)
