@@ -61,7 +61,7 @@ tests: setup
 
 live: setup
 	-$(BIN)/python scripts/franka_sim.py  # without a network its tests are skipped
-	$(BIN)/python -m pytest -q -m live tests/integration
+	$(BIN)/python -m pytest -q -m live
 
 bench: setup
 	$(BIN)/python -m pytest -q -s -p no:cacheprovider -o python_files='bench_*.py' tests/benchmarks
